@@ -1,0 +1,16 @@
+"""`maskwatch`: puts the groups of commands together, one file a group."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
+                  help="Mask-compliance analytics on camera streams.")
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Numbers and addresses: one typed class, read once at start from MASKWATCH_*, handed on as an argument."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """`MASKWATCH_KAFKA=host:9092 maskwatch worker` sets `kafka`, and so on for each name below."""
+
+    model_config = SettingsConfigDict(env_prefix="MASKWATCH_", frozen=True, extra="ignore")
+
+    # where things are
+    data: Path = Field(default=Path("data"), description="folder for the broker's log, weights, demo, pictures")
+    kafka: str = Field(default="", description="host:port,… of a Kafka cluster; empty = the embedded broker")
+    kafka_port: int = Field(default=9092, description="loopback port of the embedded broker")
+    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_ca: Path | None = Field(default=None, description="PEM file of the authority that signed the brokers")
+    kafka_cert: Path | None = Field(default=None, description="PEM file of the client certificate (mutual TLS)")
+    kafka_key: Path | None = Field(default=None, description="PEM file of the client certificate's key")
+    kafka_sasl: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_user: str = ""
+    kafka_password: SecretStr = SecretStr("")
+    topic_prefix: str = Field(default="", description="put before every topic and group name: several systems, one cluster")
+    replication: int = Field(default=1, ge=1, description="copies of each partition; 3 on a cluster")
+    host: str = Field(default="127.0.0.1", description="address the API listens on")
+    port: int = Field(default=8000, description="port the API listens on")
+    log: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+    # the consumer groups: a dead worker's partitions must be at work elsewhere within 15 s
+    session: float = Field(default=10.0, description="seconds without a heartbeat until a worker counts as dead")
+    heartbeat: float = Field(default=2.0, description="seconds between heartbeats")
+    rebalance: float = Field(default=12.0, description="seconds the others wait for a member to rejoin")
+
+    # work
+    threads: int = Field(default=0, ge=0, description="inference threads of a worker; 0 = the cores available")
+    batch: int = Field(default=16, ge=1, description="most messages a stage handles in one turn")
+    seed: int = 20261123  # of every sample that is drawn
+
+    # capture
+    queue: int = Field(default=16, ge=1, description="pictures of one camera waiting to be sent; the oldest is dropped")
+    jpeg_quality: int = Field(default=85, ge=30, le=100)
+    behind: float = Field(default=10.0, description="seconds the mask stage may lag before capture thins its pictures")
+    reconnect: float = Field(default=30.0, description="longest wait between two attempts to reach a camera, seconds")
+
+    # dedup
+    block_change: float = Field(default=10.0, description="luma levels by which a block of the digest must differ")
+    face_change: float = Field(default=5.0, description="the same, for blocks where a face was last seen")
+    heartbeat_frame: float = Field(default=1.0, description="a frame passes after so many seconds whatever it shows")
+    audit: float = Field(default=0.02, ge=0, le=1, description="share of the dropped frames that is analysed all the same")
+
+    # mask
+    face_score: float = Field(default=0.6, ge=0, le=1, description="detector confidence below which there is no face")
+    face_pixels: float = Field(default=16.0, description="faces smaller than this are not judged, pixels")
+    track_gap: float = Field(default=2.5, description="seconds a track survives without a look")
+
+    # trajectory
+    walk: float = Field(default=2.5, description="fastest a person walks, metres a second")
+    away: float = Field(default=300.0, description="seconds after which a person is not expected back")
+    grace: float = Field(default=1.0, description="seconds in breach before an episode opens")
+    quiet: float = Field(default=8.0, description="seconds without a look in breach before an episode closes")
+    lateness: float = Field(default=20.0, description="stream seconds a site waits for a camera that fell silent")
+
+    @property
+    def bootstrap(self) -> str:
+        """host:port,… of the brokers in use."""
+        return self.kafka or f"127.0.0.1:{self.kafka_port}"
+
+    @property
+    def cores(self) -> int:
+        return self.threads or len(os.sched_getaffinity(0))
