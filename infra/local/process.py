@@ -1,0 +1,125 @@
+"""Child processes: started so that none outlives us by accident, known again by pid and start time, stopped in order."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+# Loaded here: between fork and exec nothing may be imported.
+_libc = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    def tie() -> None:
+        if hasattr(_libc, "prctl"):
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # it died before the tie was made
+            os._exit(1)
+
+    return tie
+
+
+def spawn(
+    command: Sequence[str | os.PathLike[str]], output: IO[bytes], *, detach: bool = False, env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a child in a session of its own, so that Ctrl-C reaches us alone and we choose the order of stopping.
+
+    Unless `detach`, the kernel sends the child SIGTERM when the thread that called this ends, however it ends:
+    call it from a thread that lives as long as the child should.
+    """
+    return subprocess.Popen(
+        [os.fspath(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=None if detach else _die_with(os.getpid()),  # noqa: PLW1509 -- two system calls, no locks taken
+        env=env,
+    )
+
+
+def stop(process: subprocess.Popen[bytes] | psutil.Process, timeout: float) -> bool:
+    """SIGTERM, then SIGKILL after `timeout` seconds. True when it went by itself."""
+    try:
+        process.send_signal(signal.SIGCONT)  # a stopped process would not see the next one
+        process.terminate()
+        process.wait(timeout)
+        return True
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        return True
+    except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            process.kill()
+            process.wait(10)
+        return False
+
+
+def remember(file: Path, pid: int, **more: Any) -> None:
+    """Write who runs: pid and start time together name one process, even after the pid is given out again."""
+    entry = {"pid": pid, "started": psutil.Process(pid).create_time(), **more}
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(entry))
+    new.replace(file)
+
+
+def recall(file: Path) -> tuple[psutil.Process, dict[str, Any]] | None:
+    """The process that `remember` wrote down, when that very process still runs."""
+    try:
+        entry = json.loads(file.read_text())
+        process = psutil.Process(int(entry["pid"]))
+        # the start time is derived from the boot time, which moves a little when the clock is set
+        if abs(process.create_time() - float(entry["started"])) < 2 and process.status() != psutil.STATUS_ZOMBIE:
+            return process, entry
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        pass
+    return None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def port_taken(host: str, port: int) -> bool:
+    """Whether nobody could listen there now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+        return False
+
+
+def port_holder(port: int) -> str:
+    """Who listens on a TCP port of this machine, in words."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                process = psutil.Process(connection.pid)
+                return f"{process.name()} (pid {process.pid}: {' '.join(process.cmdline())[:80]})"
+    except psutil.Error:
+        pass
+    return "a process of another user or container"
+
+
+def wait_for(true: Callable[[], bool], timeout: float, every: float = 0.1) -> bool:
+    until = time.monotonic() + timeout
+    while not true():
+        if time.monotonic() > until:
+            return False
+        time.sleep(every)
+    return True
