@@ -64,7 +64,8 @@ class Settings(BaseSettings):
     walk: float = Field(default=2.5, description="fastest a person walks, metres a second")
     away: float = Field(default=300.0, description="seconds after which a person is not expected back")
     grace: float = Field(default=1.0, description="seconds in breach before an episode opens")
-    quiet: float = Field(default=8.0, description="seconds without a look in breach before an episode closes")
+    quiet: float = Field(default=20.0, description="seconds without a look in breach before an episode closes")
+    settle: float = Field(default=0.5, description="stream seconds a site waits for a camera it has not heard of yet")
     lateness: float = Field(default=20.0, description="stream seconds a site waits for a camera that fell silent")
 
     @property

@@ -1,0 +1,137 @@
+"""Frame -> Frame, or nothing when it would say what the last one said.
+
+The decision needs only the frame's luma digest and the faces last known when it was taken (both are in the frame),
+so a replay decides as the live stream did. A picture is cut into blocks of 4 × 4 digest pixels; a block counts as
+changed against the last frame that was passed on. What no rule keeps is dropped and booked in the ledger; a seeded
+sample of what is dropped is passed on all the same, so that the price of dropping is a measured figure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.messages import Box, Frame, Ledger
+from pipeline.settings import Settings
+
+WIDE, HIGH, BLOCK = 64, 36, 4  # digest, pixels
+ROWS, COLUMNS = HIGH // BLOCK, WIDE // BLOCK
+
+# A camera counts as moving when this share of its blocks changes from frame to frame, three frames running: then every
+# block test loses to plain even sampling (measured), so even sampling it is, at MOVING_GAP.
+MOVING_SHARE, MOVING_FRAMES, MOVING_GAP = 0.6, 3, 0.4
+# Blocks that change all the time (a screen, leaves, a fan) learn how much of it is their habit: mean change over
+# about 30 frames; a change has to be HABIT times that to count.
+HABIT, HABIT_RATE = 3.0, 1 / 30
+# A person who walks in changes several blocks side by side; sensor noise and compression change lone ones.
+PATCH = 2
+# Faces older than this are no longer where they were.
+KNOWN_FOR = 2_000_000  # µs
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What dedup remembers of a camera."""
+
+    version: int = -1  # offset of the last frame folded in
+    at: int = 0  # time of the last frame that arrived, µs
+    passed_at: int = 0  # time of the last frame passed on, µs
+    passed: bytes = b""  # its digest
+    last: bytes = b""  # digest of the last frame that arrived
+    habit: bytes = b""  # ROWS × COLUMNS float16: mean change of a block from frame to frame
+    moving: int = 0  # frames in a row in which nearly everything changed
+    ledger: Ledger = Ledger()
+
+
+def blocks(digest: bytes) -> NDArray[np.float32]:
+    """(ROWS, COLUMNS): mean luma of each block, 0..255."""
+    luma = np.frombuffer(digest, np.uint8).reshape(ROWS, BLOCK, COLUMNS, BLOCK)
+    return luma.mean(axis=(1, 3), dtype=np.float32)  # type: ignore[no-any-return]
+
+
+def change(now: NDArray[np.float32], then: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(ROWS, COLUMNS): by how much each block differs, less what the whole picture brightened or darkened."""
+    step = now - then
+    return np.abs(step - np.median(step))  # type: ignore[no-any-return]
+
+
+def near(faces: tuple[Box, ...]) -> NDArray[np.bool_]:
+    """(ROWS, COLUMNS): blocks that show a face or what it may move into; `faces` are 0..1 of the picture."""
+    mask = np.zeros((ROWS, COLUMNS), bool)
+    for x0, y0, x1, y1 in faces:
+        dx, dy = (x1 - x0) / 2, (y1 - y0) / 2
+        left, right = int((x0 - dx) * COLUMNS), int(np.ceil((x1 + dx) * COLUMNS))
+        top, bottom = int((y0 - dy) * ROWS), int(np.ceil((y1 + dy) * ROWS))
+        mask[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = True
+    return mask
+
+
+def sampled(frame: Frame, settings: Settings) -> bool:
+    """Whether this dropped frame belongs to the audit sample: by its id and the seed, not by chance."""
+    drawn = hashlib.blake2b(f"{settings.seed}:{frame.id}".encode(), digest_size=8).digest()
+    return int.from_bytes(drawn, "big") < settings.audit * 2**64
+
+
+def step(kept: Kept | None, frame: Frame, settings: Settings) -> tuple[Kept, Frame | None]:
+    """One frame of one camera. Frames older than the last one (re-driven by hand) pass and change nothing."""
+    kept = kept or Kept()
+    if frame.at <= kept.at:
+        return kept, msgspec.structs.replace(frame, ledger=kept.ledger)
+    tell = msgspec.structs.replace
+    ledger = tell(kept.ledger, seen=kept.ledger.seen + 1)
+    if frame.ended:
+        ledger = tell(ledger, kept=ledger.kept + 1)
+        return Kept(version=kept.version, at=frame.at, ledger=ledger), tell(frame, ledger=ledger)
+    if len(frame.digest) != WIDE * HIGH or frame.source == "inspection":  # a phone photo is always news
+        ledger = tell(ledger, kept=ledger.kept + 1)
+        return tell(kept, at=frame.at, ledger=ledger), tell(frame, ledger=ledger)
+
+    now = blocks(frame.digest)
+    habit = np.frombuffer(kept.habit, np.float16).astype(np.float32).reshape(ROWS, COLUMNS) if kept.habit else None
+    moving = 0
+    if kept.last:
+        flow = change(now, blocks(kept.last))
+        moving = kept.moving + 1 if (flow > settings.block_change).mean() > MOVING_SHARE else 0
+        habit = flow if habit is None else habit + (flow - habit) * HABIT_RATE
+
+    why = _dropped(kept, frame, now, habit, moving, settings)
+    state = tell(
+        kept, at=frame.at, last=frame.digest, moving=moving,
+        habit=b"" if habit is None else habit.astype(np.float16).tobytes(),
+    )
+    if why is None:
+        ledger = tell(ledger, kept=ledger.kept + 1)
+        state = tell(state, passed_at=frame.at, passed=frame.digest, ledger=ledger)
+        return state, tell(frame, ledger=ledger)
+    if sampled(frame, settings):
+        ledger = tell(ledger, audited=ledger.audited + 1)
+        return tell(state, ledger=ledger), tell(frame, audit=True, ledger=ledger)
+    ledger = tell(ledger, **{why: getattr(ledger, why) + 1})
+    return tell(state, ledger=ledger), None
+
+
+def _dropped(
+    kept: Kept, frame: Frame, now: NDArray[np.float32], habit: NDArray[np.float32] | None, moving: int,
+    settings: Settings,
+) -> str | None:
+    """The ledger's column a frame is dropped under, or None when it is kept."""
+    waited = (frame.at - kept.passed_at) / 1e6
+    if not kept.passed or waited >= settings.heartbeat_frame - 1e-3:
+        return None
+    if moving >= MOVING_FRAMES:
+        return None if waited >= MOVING_GAP - 1e-3 else "still"
+    differs = change(now, blocks(kept.passed))
+    faces = near(frame.known) if frame.at - frame.known_at <= KNOWN_FOR else np.zeros_like(differs, bool)
+    if (differs[faces] > settings.face_change).any():
+        return None
+    moved = differs > settings.block_change
+    if not moved.any():
+        return "still"
+    news = moved if habit is None else moved & (differs > HABIT * habit)
+    patches, count = ndimage.label(news)
+    if count and np.bincount(patches.ravel())[1:].max() >= PATCH:
+        return None
+    return "same_faces"

@@ -1,0 +1,405 @@
+"""Faces of a site -> people's routes over its cameras, and an episode for each breach.
+
+A site is one order of events: messages of its cameras are released by their own time (`release`), then folded one by
+one (`step`). A new track waits for a few looks before it is anybody: then it continues a person seen before, if looks
+and travel time say so, or is somebody new. No look is attributed twice and no person is in two places at once, except
+where two cameras stand so close that they may see the same spot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.messages import Box, Episode, Evidence, Face, Faces, Gap, Leg, State, Trajectory
+from pipeline.settings import Settings
+
+Place = tuple[float, float] | None
+Output = Trajectory | Episode
+
+# A track is judged with LOOKS embeddings, or after PATIENCE seconds with what there is; fewer than two looks is noise.
+LOOKS, PATIENCE = 3, 1.6
+# Cosine of two SFace embeddings -> log odds that it is the same person. Measured on LFW: .36 gives one false match in
+# a thousand; looks of one person across cameras lie at .23-.63, of others below .35. A straight line through that.
+STEEP, EVEN = 22.0, 0.28
+# Fewer pixels of skin: with a mask on either side the same cosine says more (FACTS: the same person is .1 lower).
+EVEN_MASKED = 0.23
+# A join needs this probability, and this lead in log odds over the next candidate.
+SURE, LEAD = 0.6, 1.0
+# A track lost and found in the same camera within REFOUND seconds and NEARBY box sizes is most likely the same person.
+REFOUND, NEARBY, REFOUND_ODDS = 4.0, 3.0, 3.0
+# Cameras no further apart than this may see the same person at the same time, metres.
+OVERLAP = 8.0
+GALLERY = 6  # embeddings kept of a person
+PEOPLE = 2000  # people kept of a site: the longest unseen go first
+EVIDENCE = 3  # pictures of an episode
+# A look stands for the time until the next one, but for no longer than this, seconds.
+LONGEST_LOOK = 1.5
+# A mask has to be on this long before a breach counts as ended, seconds.
+MENDED = 0.6
+# A route or an open episode that only grows is told again after this many µs.
+TELL_EVERY = 1_000_000
+
+
+class Look(msgspec.Struct, frozen=True):
+    """An embedding kept of a person."""
+
+    vector: bytes  # float16, L2-normalised
+    quality: float
+    masked: bool
+
+
+class Breach(msgspec.Struct, frozen=True):
+    """A stretch in which a person is not compliant, before and while it is an episode."""
+
+    start: int
+    end: int  # last look in breach
+    state: Literal["none", "incorrect"]
+    cameras: tuple[str, ...]
+    place: Place
+    looks: int = 0
+    score: float = 0.0  # sum over the looks
+    evidence: tuple[Evidence, ...] = ()
+    worn_since: int = 0  # 0: not
+    opened: bool = False
+    told: int = 0  # last look told of
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Somebody at the site, or (`pending`) a track that is nobody yet."""
+
+    id: str
+    start: int
+    at: int  # last look
+    camera: str  # where last
+    place: Place
+    box: Box  # where in the picture last
+    track: str  # the track under way, or the last one
+    state: State
+    pending: bool
+    looks: int = 0
+    gone: bool = False  # the track has ended
+    legs: tuple[Leg, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    gallery: tuple[Look, ...] = ()
+    breach: Breach | None = None
+    told: int = 0  # time of the newest look told of
+    face_quality: float = -1.0  # of the leg's best face
+
+
+class Site(msgspec.Struct, frozen=True):
+    """What the trajectory stage remembers of a site."""
+
+    version: int = 0  # messages folded in: rises with every one
+    at: int = 0  # newest time folded in
+    seen: dict[str, int] = {}  # camera -> time of its newest message folded in
+    ended: tuple[str, ...] = ()  # cameras whose stream has stopped
+    people: dict[str, Person] = {}  # by id
+    tracks: dict[str, str] = {}  # track -> person
+
+
+def known(site: Site | None, message: Faces) -> bool:
+    """Whether the site has this message, or a later one of the same camera, already."""
+    return site is not None and message.at <= site.seen.get(message.camera, 0)
+
+
+def release(site: Site | None, waiting: Iterable[Faces], settings: Settings) -> list[Faces]:
+    """The waiting messages that can be folded now, in the order in which they must be.
+
+    A message waits until every camera that is running has been heard of beyond it, so that the order does not depend
+    on which worker was faster; a camera that has been silent for `lateness` is not waited for."""
+    site = site or Site()
+    heard = {camera: at for camera, at in site.seen.items() if camera not in site.ended}
+    ended: set[str] = set()
+    queue = sorted(waiting, key=lambda m: (m.at, m.camera))
+    for message in queue:
+        heard[message.camera] = max(message.at, heard.get(message.camera, 0))
+        (ended.add if message.ended else ended.discard)(message.camera)
+    if not queue:
+        return []
+    newest = max(heard.values())
+    awaited = [at for camera, at in heard.items()
+               if camera not in ended and newest - at <= settings.lateness * 1e6]
+    until = min([*awaited, newest - round(settings.settle * 1e6)]) if awaited else newest
+    return [message for message in queue if message.at <= until]
+
+
+def step(site: Site | None, message: Faces, settings: Settings) -> tuple[Site, list[Output]]:
+    """One message of one site. What the site knows already changes nothing."""
+    site = site or Site()
+    if known(site, message):
+        return site, []
+    told: dict[str, Output] = {}  # by id: a message tells of each thing once, as it is at the end
+    now = max(site.at, message.at)
+    people, tracks = dict(site.people), dict(site.tracks)
+
+    for face in message.faces:
+        if not face.track:
+            continue
+        person = people.get(tracks.get(face.track, ""))
+        if person is None or person.track != face.track:
+            person = _arrives(face, message)
+            tracks[face.track] = person.id
+        person = _looks(person, face, message)
+        people[person.id] = person
+        if person.pending and _judgeable(person, message):
+            person = _settle(person, people, tracks, settings)
+        if not person.pending:
+            people[person.id] = _tell(_judge(person, face, message, told, settings), told)
+
+    leaving = [track for track, owner in tracks.items()
+               if track in message.gone or (message.ended and people[owner].camera == message.camera
+                                            and people[owner].track == track)]
+    for track in leaving:
+        person = people.get(tracks[track])
+        del tracks[track]
+        if person is None or person.track != track:
+            continue
+        if person.pending and person.looks < 2:
+            del people[person.id]
+            continue
+        if person.pending:
+            person = _settle(person, people, tracks, settings)
+            tracks.pop(track, None)
+            person = _grown(person, settings)
+        people[person.id] = _tell(msgspec.structs.replace(person, gone=True), told, always=True)
+
+    for person in list(people.values()):
+        if person.pending:
+            continue
+        stopped = message.ended and person.camera == message.camera
+        if person.breach is not None:
+            person = people[person.id] = _quiet(person, now, stopped, told, settings)
+        if person.gone and (now - person.at) / 1e6 > settings.away:
+            _tell(person, told, always=True, closed=True)
+            del people[person.id]
+    for person in sorted(people.values(), key=lambda p: p.at)[: max(0, len(people) - PEOPLE)]:
+        del people[person.id]
+        tracks = {track: owner for track, owner in tracks.items() if owner != person.id}
+
+    site = Site(
+        site.version + 1, now, site.seen | {message.camera: message.at},
+        tuple(sorted({*site.ended, message.camera} if message.ended else {*site.ended} - {message.camera})),
+        people, tracks,
+    )
+    return site, [_of_site(output, message.site) for output in told.values()]
+
+
+def _arrives(face: Face, message: Faces) -> Person:
+    return Person(
+        face.track, message.at, message.at, message.camera, message.place, face.box, face.track, face.state, True,
+        legs=(Leg(message.camera, face.track, message.at, message.at, message.place),),
+    )
+
+
+def _looks(person: Person, face: Face, message: Faces) -> Person:
+    """One more look at a person: the last leg grows, the gallery keeps the best embeddings, a breach goes on."""
+    leg = person.legs[-1]
+    lasted = min((message.at - person.at) / 1e6, LONGEST_LOOK) if person.looks else 0.0
+    seconds = leg.seconds | {person.state: round(leg.seconds.get(person.state, 0.0) + lasted, 3)} if lasted else leg.seconds
+    best = face.quality > person.face_quality
+    leg = msgspec.structs.replace(
+        leg, end=message.at, state=face.state, seconds=seconds, face=face.id if best else leg.face, place=message.place)
+    gallery = person.gallery
+    if face.embedding and message.privacy != "anonymous":
+        look = Look(np.array(face.embedding, np.float16).tobytes(), face.quality, face.state in ("worn", "incorrect"))
+        gallery = tuple(sorted((*gallery, look), key=lambda k: -k.quality)[:GALLERY])
+    return msgspec.structs.replace(
+        person, at=message.at, camera=message.camera, place=message.place, box=face.box, state=face.state,
+        looks=person.looks + 1, gone=False, legs=(*person.legs[:-1], leg), gallery=gallery,
+        breach=_breach(person.breach, face, message), face_quality=max(person.face_quality, face.quality),
+    )
+
+
+def _breach(breach: Breach | None, face: Face, message: Faces) -> Breach | None:
+    """The stretch of non-compliance after one more look."""
+    tell = msgspec.structs.replace
+    if face.state in ("none", "incorrect"):
+        state: Literal["none", "incorrect"] = "none" if face.state == "none" else "incorrect"
+        if breach is None:
+            breach = Breach(message.at, message.at, state, (message.camera,), message.place)
+        cameras = breach.cameras if message.camera in breach.cameras else (*breach.cameras, message.camera)
+        return tell(
+            breach, end=message.at, state="none" if "none" in (state, breach.state) else "incorrect", cameras=cameras,
+            place=message.place, looks=breach.looks + 1, score=breach.score + face.state_score, worn_since=0,
+            evidence=_evidence(breach.evidence, face, message),
+        )
+    if face.state == "worn" and breach is not None:
+        since = breach.worn_since or message.at
+        if not breach.opened and (message.at - since) / 1e6 >= MENDED:
+            return None
+        return tell(breach, worn_since=since)
+    return breach
+
+
+def _evidence(evidence: tuple[Evidence, ...], face: Face, message: Faces) -> tuple[Evidence, ...]:
+    """The best looks that show the breach; where no picture may be kept, where and when it was."""
+    if face.look != face.state or not (face.chip or (message.privacy == "anonymous" and not evidence)):
+        return evidence
+    one = Evidence(face.id, message.camera, message.at, face.box, face.look, face.look_score,
+                   b"" if message.privacy == "anonymous" else face.chip)
+    # a picture is worth the probability of what it shows by its size, up to 48 px
+    def value(e: Evidence) -> tuple[float, int]:
+        return -e.look_score * min(1.0, (e.box[2] - e.box[0]) / 48), e.at
+    return tuple(sorted((*evidence, one), key=value)[:EVIDENCE])
+
+
+def _judgeable(person: Person, message: Faces) -> bool:
+    if person.looks < 2:
+        return False
+    if message.privacy == "anonymous":
+        return True
+    waited = (person.at - person.start) / 1e6
+    return len(person.gallery) >= LOOKS or waited >= (PATIENCE if person.gallery else 1.5 * PATIENCE)
+
+
+def _settle(person: Person, people: dict[str, Person], tracks: dict[str, str], settings: Settings) -> Person:
+    """A pending track becomes the person it continues, or somebody new."""
+    before, likely = _continues(person, people, settings)
+    del people[person.id]
+    if before is None:
+        person = msgspec.structs.replace(person, pending=False)
+    else:
+        gap = Gap(before.at, person.start, round(likely, 3), _metres(before.place, person.legs[0].place))
+        breach = before.breach
+        if breach is None:
+            breach = person.breach
+        elif person.breach is not None:
+            breach = _joined(breach, person.breach)
+        person = msgspec.structs.replace(
+            person, id=before.id, start=before.start, pending=False, looks=before.looks + person.looks,
+            legs=(*before.legs, *person.legs), gaps=(*before.gaps, gap), breach=breach, told=before.told,
+            gallery=tuple(sorted((*before.gallery, *person.gallery), key=lambda k: -k.quality)[:GALLERY]),
+        )
+    people[person.id] = person
+    tracks[person.track] = person.id
+    return person
+
+
+def _joined(first: Breach, then: Breach) -> Breach:
+    cameras = (*first.cameras, *(camera for camera in then.cameras if camera not in first.cameras))
+    return msgspec.structs.replace(
+        first, end=then.end, state="none" if "none" in (first.state, then.state) else "incorrect", cameras=cameras,
+        place=then.place, looks=first.looks + then.looks, score=first.score + then.score, worn_since=then.worn_since,
+        evidence=(*first.evidence, *then.evidence)[:EVIDENCE],
+    )
+
+
+def _continues(person: Person, people: dict[str, Person], settings: Settings) -> tuple[Person | None, float]:
+    """Who of the people seen before this track is, with the probability; None: nobody."""
+    odds: list[tuple[float, Person]] = []
+    for other in people.values():
+        if other.pending or other.id == person.id:
+            continue
+        prior = _travel(other, person, settings)
+        if prior is not None:
+            odds.append((prior + _appearance(other.gallery, person.gallery), other))
+    if not odds:
+        return None, 0.0
+    odds.sort(key=lambda pair: (-pair[0], pair[1].id))
+    best = odds[0][0]
+    likely = 1 / (1 + math.exp(-max(-50.0, min(50.0, best))))
+    if likely < SURE or (len(odds) > 1 and best - odds[1][0] < LEAD):
+        return None, 0.0
+    return odds[0][1], likely
+
+
+def _travel(other: Person, person: Person, settings: Settings) -> float | None:
+    """Log odds, before looks are compared, that `other` could be where `person` appeared; None: impossible."""
+    gap = (person.start - other.at) / 1e6
+    first = person.legs[0]
+    metres = _metres(other.place, first.place)
+    if other.camera == first.camera:
+        if gap < 0 or not other.gone and gap < 1.0:  # in the picture at the same time
+            return None
+        apart = max(abs(other.box[i] - person.box[i]) for i in range(4)) / max(1.0, person.box[3] - person.box[1])
+        if gap <= REFOUND and apart <= NEARBY:
+            return REFOUND_ODDS
+    elif gap < 0 and (metres is None or metres > OVERLAP):
+        return None
+    elif metres is not None and metres > OVERLAP and metres > settings.walk * (gap + 1.0):
+        return None
+    if gap > settings.away:
+        return None
+    return -0.5 - math.log1p(max(0.0, gap) / 60.0)
+
+
+def _appearance(a: tuple[Look, ...], b: tuple[Look, ...]) -> float:
+    """Log odds that two galleries are one person, from the mean of their three most similar pairs."""
+    if not a or not b:
+        return -3.0
+    cosines = matrix(a) @ matrix(b).T
+    best = np.sort(cosines.ravel())[-3:]
+    even = EVEN_MASKED if any(k.masked for k in a) or any(k.masked for k in b) else EVEN
+    return STEEP * (float(best.mean()) - even)
+
+
+def matrix(looks: tuple[Look, ...]) -> NDArray[np.float32]:
+    """(N, D) embeddings."""
+    return np.stack([np.frombuffer(look.vector, np.float16) for look in looks]).astype(np.float32)
+
+
+def _metres(a: Place, b: Place) -> float | None:
+    return None if a is None or b is None else round(math.dist(a, b), 2)
+
+
+def _judge(person: Person, face: Face, message: Faces, told: dict[str, Output], settings: Settings) -> Person:
+    """Opens, tells of and closes the person's episode after a look."""
+    breach = person.breach
+    if breach is None:
+        return person
+    if breach.worn_since and (message.at - breach.worn_since) / 1e6 >= MENDED:
+        if breach.opened:
+            _tell_episode(person, breach, told, "closed", "mask on", message.at)
+        return msgspec.structs.replace(person, breach=None)
+    return _grown(person, settings, told, message.at)
+
+
+def _grown(person: Person, settings: Settings, told: dict[str, Output] | None = None, at: int = 0) -> Person:
+    """The person with the episode opened once the breach has lasted long enough, and told of now and then."""
+    breach = person.breach
+    if breach is None or (not breach.opened and (breach.end - breach.start) / 1e6 < settings.grace):
+        return person
+    if told is not None and (not breach.opened or breach.end - breach.told >= TELL_EVERY):
+        breach = msgspec.structs.replace(breach, opened=True, told=breach.end)
+        _tell_episode(person, breach, told, "open", "", at)
+    elif not breach.opened:
+        breach = msgspec.structs.replace(breach, opened=True)
+    return msgspec.structs.replace(person, breach=breach)
+
+
+def _quiet(person: Person, now: int, stopped: bool, told: dict[str, Output], settings: Settings) -> Person:
+    """Ends a breach that nobody has seen go on."""
+    breach = person.breach
+    assert breach is not None  # noqa: S101  (the caller asked)
+    if not stopped and (now - breach.end) / 1e6 <= settings.quiet:
+        return person
+    if breach.opened:
+        _tell_episode(person, breach, told, "closed", "stream ended" if stopped else "out of sight", now)
+    return msgspec.structs.replace(person, breach=None)
+
+
+def _tell_episode(person: Person, breach: Breach, told: dict[str, Output], status: Literal["open", "closed"],
+                  reason: Literal["", "mask on", "out of sight", "stream ended"], at: int) -> None:
+    name = f"{person.id}!{breach.start}"
+    told[name] = Episode(
+        name, "", person.id, breach.state, status, breach.start, breach.end, at, breach.cameras, breach.place,
+        round(breach.score / max(1, breach.looks), 4), breach.looks, reason, breach.evidence,
+    )
+
+
+def _tell(person: Person, told: dict[str, Output], always: bool = False, closed: bool = False) -> Person:
+    """Tells of the person's route when it is new, has a new leg or has grown for a while."""
+    if not always and person.at - person.told < TELL_EVERY:
+        return person
+    told[person.id] = Trajectory(person.id, "", person.at, person.start, person.legs, person.gaps, closed)
+    return msgspec.structs.replace(person, told=person.at)
+
+
+def _of_site(output: Output, site: str) -> Output:
+    return msgspec.structs.replace(output, site=site)
