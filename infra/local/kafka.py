@@ -91,7 +91,7 @@ class Kafka:
         for file in (self.log, self.home / "console.log"):
             if file.exists():
                 lines += file.read_text(errors="replace").splitlines()[-400:]
-        bad = [line for line in lines if " ERROR " in line or " FATAL " in line or "Exception" in line or "Error" in line]
+        bad = [line for line in lines if any(word in line for word in (" ERROR ", " FATAL ", "Exception", "Error"))]
         return " / ".join((bad or lines)[-3:]) or f"nothing was logged to {self.home}"
 
     def _refuse(self) -> None:

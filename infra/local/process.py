@@ -1,4 +1,4 @@
-"""Child processes: started so that none outlives us by accident, known again by pid and start time, stopped in order."""
+"""Child processes: none outlives us by accident, each is known again by pid and start time, all stop when told."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ def _die_with(parent: int) -> Callable[[], None]:
 
 
 def spawn(
-    command: Sequence[str | os.PathLike[str]], output: IO[bytes], *, detach: bool = False, env: dict[str, str] | None = None
+    command: Sequence[str | os.PathLike[str]],
+    output: IO[bytes] | int,
+    *,
+    detach: bool = False,
+    env: dict[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a child in a session of its own, so that Ctrl-C reaches us alone and we choose the order of stopping.
 
@@ -45,7 +49,7 @@ def spawn(
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=None if detach else _die_with(os.getpid()),  # noqa: PLW1509 -- two system calls, no locks taken
+        preexec_fn=None if detach else _die_with(os.getpid()),  # two system calls, no locks taken
         env=env,
     )
 

@@ -1,0 +1,63 @@
+"""What every test may ask for: a real broker, settings of its own on it, its topics; and the order of the suite."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.local.kafka import Kafka
+from pipeline.settings import Settings
+
+# A developer's own settings must not change what the tests see.
+for name in [name for name in os.environ if name.startswith("MASKWATCH_")]:
+    del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The quick ones first, so that most faults are seen within seconds; whatever uses the broker is marked so."""
+    for item in items:
+        if "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker("kafka")
+
+    def order(item: pytest.Item) -> tuple[bool, bool, bool, bool]:
+        marks = {mark.name for mark in item.iter_markers()}
+        return "slow" in marks, "kafka" in marks, "models" in marks, "pipeline" not in item.path.parts
+
+    items.sort(key=order)  # stable: within a group the order of the files stays
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """host:port of a real broker, shared by the whole run: keep apart by `settings.topic_prefix`."""
+    broker = Kafka(tmp_path_factory.mktemp("broker"))
+    broker.start()
+    try:
+        yield broker.ready().bootstrap
+    finally:
+        broker.stop()
+
+
+@pytest.fixture
+def settings(kafka: str, tmp_path: Path) -> Iterator[Settings]:
+    """Settings with a prefix nobody else has and a data folder of their own; its topics go when the test ends."""
+    own = Settings(kafka=kafka, topic_prefix=f"t{uuid.uuid4().hex[:8]}.", data=tmp_path / "data", log="warning")
+    yield own
+    from agents.topics import admin
+
+    with admin(own) as client:
+        left = [topic for topic in client.list_topics() if topic.startswith(own.topic_prefix)]
+        if left:
+            client.delete_topics(left)
+
+
+@pytest.fixture
+def topics(settings: Settings) -> Settings:
+    """The same settings, with every topic of topics.yaml there."""
+    from agents.topics import apply
+
+    apply(settings)
+    return settings
