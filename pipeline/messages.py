@@ -35,7 +35,7 @@ class Frame(msgspec.Struct, frozen=True):
     camera: str  # camera id, [a-z0-9-]; for an inspection, the inspection's id
     at: int  # capture time, µs UTC; strictly increasing within a camera
     site: str = "site"  # site id
-    source: Literal["camera", "inspection", "file"] = "camera"
+    source: Literal["camera", "inspection", "file"] = "camera"  # what took it; file = analysed by itself
     privacy: Privacy = "pseudonymous"  # what the site allows: anonymous = no embedding is made, no face picture kept
     place: tuple[float, float] | None = None  # where the camera stands on the site plan, metres east and north
     width: int = 0  # of the picture, pixels
@@ -81,12 +81,12 @@ class Faces(msgspec.Struct, frozen=True):
     at: int  # capture time of the frame, µs UTC
     frame: str  # frame id, camera@at
     site: str  # site id
-    source: Literal["camera", "inspection", "file"] = "camera"
-    privacy: Privacy = "pseudonymous"
+    source: Literal["camera", "inspection", "file"] = "camera"  # what took the frame, as in Frame
+    privacy: Privacy = "pseudonymous"  # what the site allows, as in Frame
     place: tuple[float, float] | None = None  # where the camera stands on the site plan, metres east and north
     width: int = 0  # of the frame's picture, pixels
     height: int = 0  # of the frame's picture, pixels
-    faces: tuple[Face, ...] = ()
+    faces: tuple[Face, ...] = ()  # in the order of the index in their ids
     gone: tuple[str, ...] = ()  # tracks that ended before this frame
     ended: bool = False  # the camera's stream stopped here: every track has ended
     audit: bool = False  # this frame is one of dedup's audit sample
@@ -97,8 +97,8 @@ class Faces(msgspec.Struct, frozen=True):
 class Leg(msgspec.Struct, frozen=True):
     """A stretch of a route that was seen: one track in one camera."""
 
-    camera: str
-    track: str
+    camera: str  # camera id
+    track: str  # track id
     start: int  # first look, µs UTC
     end: int  # last look so far, µs UTC
     place: tuple[float, float] | None = None  # of the camera, metres east and north on the site plan
@@ -120,7 +120,7 @@ class Trajectory(msgspec.Struct, frozen=True):
     """A person's route over the cameras of a site so far. The newest message of an id replaces the earlier ones."""
 
     id: str  # id of the person's first track
-    site: str
+    site: str  # site id
     at: int  # time of the newest look in it, µs UTC
     start: int  # first look, µs UTC
     legs: tuple[Leg, ...] = ()  # in order of time
@@ -132,11 +132,11 @@ class Evidence(msgspec.Struct, frozen=True):
     """A picture that shows a breach."""
 
     face: str  # face id, which names the frame too
-    camera: str
+    camera: str  # camera id
     at: int  # µs UTC
     box: Box  # pixels of the frame's picture
-    look: State
-    look_score: float
+    look: State  # what that look said
+    look_score: float  # calibrated probability of `look`, 0..1
     picture: bytes = b""  # JPEG; empty when the site is anonymous
 
 
@@ -144,10 +144,10 @@ class Episode(msgspec.Struct, frozen=True):
     """One breach by one person. The newest message of an id replaces the earlier ones."""
 
     id: str  # person's id + "!" + start
-    site: str
+    site: str  # site id
     person: str  # id of the trajectory
     state: Literal["none", "incorrect"]  # the worst seen in it
-    status: Literal["open", "closed"]
+    status: Literal["open", "closed"]  # open: may still go on
     start: int  # first look in breach, µs UTC
     end: int  # last look in breach so far, µs UTC
     at: int  # time of the look that this message tells of, µs UTC
@@ -171,13 +171,13 @@ class Camera(msgspec.Struct, frozen=True):
     """What a camera should be doing. The newest record of an id is the wish; a tombstone removes it."""
 
     camera: str  # camera id, [a-z0-9-]
-    sources: tuple[Source, ...]
+    sources: tuple[Source, ...]  # at least one; the best fitting is chosen
     name: str = ""  # for people
-    site: str = "site"
+    site: str = "site"  # site id
     running: bool = True  # False: added, but stopped
     fps: float = 5.0  # pictures analysed a second
     width: int = 960  # the picture is scaled down to this width for analysis, pixels
-    privacy: Privacy = "pseudonymous"
+    privacy: Privacy = "pseudonymous"  # what the site allows, as in Frame
     place: tuple[float, float] | None = None  # metres east and north on the site plan
     direction: float | None = None  # degrees clockwise from north
     view: float | None = None  # horizontal field of view, degrees
@@ -188,9 +188,9 @@ class Camera(msgspec.Struct, frozen=True):
 class CameraStatus(msgspec.Struct, frozen=True):
     """What a camera is doing, as the worker that holds it sees it."""
 
-    camera: str
+    camera: str  # camera id
     at: int  # µs UTC
-    state: Literal["up", "down", "stopped", "connecting", "ended"]
+    state: Literal["up", "down", "stopped", "connecting", "ended"]  # ended: a file or folder came to its end
     since: int  # in this state since, µs UTC
     worker: str = ""  # host:pid that holds the camera
     url: str = ""  # the source in use, passwords removed
@@ -208,13 +208,13 @@ class DeadLetter(msgspec.Struct, frozen=True):
     """A message that a stage could not take."""
 
     id: str  # topic:partition:offset:stage
-    topic: str
-    partition: int
-    offset: int
-    stage: str
+    topic: str  # it was read from, without prefix
+    partition: int  # of that topic
+    offset: int  # in that partition
+    stage: str  # that refused it: dedup, mask, embed, trajectory, materialiser
     reason: str  # what was expected and what came
     at: int  # timestamp of the refused record, µs UTC
-    key: str = ""
+    key: str = ""  # of the refused record, as text; bytes that are not UTF-8 are replaced
     payload: bytes = b""  # the refused record, byte for byte
 
 
