@@ -167,12 +167,4 @@ def _do(client: KafkaAdminClient, settings: Settings, change: Change) -> None:
 def _kept(topic: Topic) -> str:
     if topic.cleanup == "compact":
         return "compacted"
-    return "kept for ever" if topic.retention is None else f"kept {span(topic.retention)}"
-
-
-def span(seconds: int) -> str:
-    """86400 -> 24 h, for people."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds % size == 0 and seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+    return f"kept {contract.span(topic.retention)}"
