@@ -89,3 +89,16 @@ def _resolve(scratch: Path) -> None:
             "jgo could not fetch the broker's jars (is `maskwatch[embedded]` installed, is the Maven repository "
             f"reachable?): {' / '.join(said)}"
         )
+
+
+def lock() -> None:
+    """Resolve anew and write the lock; a change of version is a change of ENVIRONMENT/jgo.toml."""
+    with tempfile.TemporaryDirectory() as scratch:
+        _resolve(Path(scratch))
+        shutil.copy(Path(scratch, ".jgo", LOCK.name), LOCK)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["lock"]:
+        lock()
+    fetch()

@@ -1,0 +1,55 @@
+# `make` lists the commands. Everything lives in .venv and data/; nothing else on the machine is touched, except that
+# `make test` installs the Debian packages of infra/apt-test.txt (test servers for RTSP and RTMP) when they are missing.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint types docs bench soak lock clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+.venv/made: requirements.lock pyproject.toml infra/kafka/jgo.lock.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "expected Python 3.11 or newer, got $$($(PYTHON) --version); make PYTHON=python3.12 chooses another"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh infra/apt.sh python3-venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the locked packages into .venv (about 600 MB; minutes the first time)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "fetching the broker's jars"
+	$(BIN)/python -m infra.local.jars
+	@touch $@
+
+setup: .venv/made ## install everything into .venv (again: at once)
+
+run: setup ## Kafka, workers, demo cameras and the page on http://127.0.0.1:8000; Ctrl-C stops all
+	@exec $(BIN)/maskwatch up --demo
+
+test: setup ## everything that CI runs, on a real broker; quick tests first
+	@sh infra/apt.sh $$(sed 's/#.*//' infra/apt-test.txt) || echo "going on: the tests that need these packages are skipped"
+	$(BIN)/maskwatch models fetch
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## ruff
+	$(BIN)/ruff check .
+
+types: setup ## mypy, strict for pipeline/
+	$(BIN)/mypy
+
+docs: setup ## schemas, AsyncAPI document and the README's flow picture, from topics.yaml
+	$(BIN)/maskwatch topics docs
+
+bench: setup ## cameras per core against a naive loop; overhead; latency
+	$(BIN)/python -m bench
+
+soak: setup ## the kill test with at least 50 events
+	$(BIN)/python -m tests.soak
+
+lock: ## resolve requirements.lock and infra/kafka/jgo.lock.toml anew
+	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.lock
+	$(BIN)/python -m infra.local.jars lock
+
+clean: ## remove .venv, caches and data/ (the broker's log too)
+	@test ! -e data/up.json || $(BIN)/maskwatch down
+	rm -rf .venv build dist data *.egg-info .pytest_cache .mypy_cache .ruff_cache
