@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -52,10 +52,18 @@ def plan(settings: Settings, topics: Iterable[Topic] | None = None, *, allow_rep
         return _plan(client, settings, _wished(topics), allow_repartition)
 
 
-def apply(settings: Settings, topics: Iterable[Topic] | None = None, *, allow_repartition: bool = False) -> Plan:
-    """Brings the cluster to what `topics` say and returns what was done. Raises Refused before the first change."""
+def apply(
+    settings: Settings,
+    topics: Iterable[Topic] | None = None,
+    *,
+    allow_repartition: bool = False,
+    tell: Callable[[Plan], None] = lambda plan: None,
+) -> Plan:
+    """Brings the cluster to what `topics` say and returns what was done; `tell` hears the plan before it is done.
+    Raises Refused before the first change."""
     with admin(settings) as client:
         todo = _plan(client, settings, _wished(topics), allow_repartition)
+        tell(todo)
         if todo.refused:
             raise Refused("\n".join(todo.refused))
         for change in todo.changes:
@@ -91,7 +99,7 @@ def _plan(client: KafkaAdminClient, settings: Settings, topics: tuple[Topic, ...
     for topic, name in zip(topics, names, strict=True):
         want = wanted(settings, topic)
         if name not in there:
-            about = f"{topic.partitions} partitions, {settings.replication} copies, {_kept(topic)}"
+            about = f"partitions {topic.partitions}, copies {settings.replication}, {_kept(topic)}"
             changes.append(Change("create", name, about, topic.partitions, tuple(want.items())))
             continue
         partitions = shape[name]["partitions"]

@@ -373,15 +373,15 @@ def tables(listed: Iterable[Topic]) -> str:
         name = topic.message.__name__
         kept = "newest of each key" if topic.cleanup == "compact" else topics.span(topic.retention)
         lines.append(
-            f"| [`{topic.name}`](#{_anchor(topic.name)}) | [{name}](#{name.lower()}), {topic.format} | `{topic.key}` "
+            f"| `{topic.name}` | [{name}](#{name.lower()}), {topic.format} | `{topic.key}` "
             f"| {topic.partitions} | {kept} | {topic.max_bytes >> 20} MiB | {', '.join(topic.writers)} "
             f"| {', '.join(topic.readers)} |"
         )
-    for topic in listed:
-        lines += ["", f"### {topic.name}", "", topic.about]
-        if topic.name in REPLAYED:
-            kept = topics.span(topics.REPLAY_RETENTION)
-            lines += ["", f"A replay writes the same to `replay.<run>.{topic.name}`, kept {kept}."]
+    lines += ["", *(f"* `{topic.name}`: {topic.about}" for topic in listed), ""]
+    lines += [
+        f"A replay writes {', '.join(f'`replay.<run>.{name}`' for name in REPLAYED)}: the same messages, "
+        f"kept {topics.span(topics.REPLAY_RETENTION)}."
+    ]
     used = sorted(
         components, key=lambda name: (name not in MESSAGES, list(MESSAGES).index(name) if name in MESSAGES else 0)
     )
@@ -399,10 +399,6 @@ def tables(listed: Iterable[Topic]) -> str:
             default = "" if field in required else f"`{json.dumps(part['default'])}`"
             lines.append(f"| `{field}` | {_type(part)} | {default} | {_cell(part['description'])} |")
     return "\n".join(lines) + "\n"
-
-
-def _anchor(heading: str) -> str:
-    return re.sub(r"[^a-z0-9-]", "", heading.lower())
 
 
 def _cell(text: str) -> str:
@@ -434,3 +430,76 @@ def placed(text: str, picture: str, file: str) -> str:
     if not mark or not end:
         raise BadContract(f"{file}: expected the lines {OPEN} and {CLOSE} around the flow picture")
     return f"{before}{OPEN}\n```mermaid\n{picture}\n```\n{CLOSE}{after}"
+
+
+# -- files
+
+
+FOLDER = Path("docs/contract")
+BASELINE = Path("tests/data/messages/schemas")  # every version ever published; never rewritten
+READMES = (Path("README.md"), Path("README.zh-CN.md"))
+
+
+def publish(root: Path, listed: Iterable[Topic] | None = None) -> dict[Path, str]:
+    """Every generated file under `root` (a checkout) -> what it should hold. Raises BadContract with all faults."""
+    listed = topics.load(root / "topics.yaml") if listed is None else tuple(listed)
+    faults: list[str] = []
+    made = schemas(listed)
+    versions = {topic.message.__name__: topic.version for topic in listed}
+    files = {FOLDER / "README.md": tables(listed), FOLDER / "asyncapi.yaml": asyncapi(listed)}
+    for name, schema in made.items():
+        text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        files[FOLDER / f"{slug(name)}.schema.json"] = text
+        found, is_new = _against(name, versions[name], schema, _published(root, name))
+        faults += found
+        if is_new:
+            files[BASELINE / f"{slug(name)}.v{versions[name]}.json"] = text
+    outlines = root / BASELINE / "topics.json"
+    known = json.loads(outlines.read_text(encoding="utf-8")) if outlines.exists() else {}
+    faults += unchanged(listed, known)
+    known |= {topic.name: outline(topic) for topic in listed if topic.name not in known}
+    files[BASELINE / "topics.json"] = json.dumps(known, indent=2) + "\n"
+    picture = mermaid(listed)
+    for readme in READMES:
+        try:
+            files[readme] = placed((root / readme).read_text(encoding="utf-8"), picture, readme.name)
+        except FileNotFoundError:
+            faults.append(f"{readme}: expected the file, found none; is {root} a checkout of Maskwatch?")
+        except BadContract as error:
+            faults.append(str(error))
+    if faults:
+        raise BadContract("\n".join(faults))
+    return {root / file: text for file, text in files.items()}
+
+
+def stale(files: Mapping[Path, str]) -> list[Path]:
+    """Those of `files` that are missing on disk or hold something else."""
+    return [file for file, text in files.items() if not file.exists() or file.read_text(encoding="utf-8") != text]
+
+
+def _published(root: Path, name: str) -> dict[int, Schema]:
+    pattern = re.compile(rf"{slug(name)}\.v([0-9]+)\.json")
+    return {
+        int(matched[1]): json.loads(file.read_text(encoding="utf-8"))
+        for file in sorted((root / BASELINE).glob("*.json"))
+        if (matched := pattern.fullmatch(file.name))
+    }
+
+
+def _against(name: str, version: int, schema: Schema, published: Mapping[int, Schema]) -> tuple[list[str], bool]:
+    """Faults of a message against its published versions; whether `version` is one to publish now."""
+    newest = max(published, default=0)
+    faults = [
+        f"{name}: {fault} (published as version {number})"
+        for number, old in sorted(published.items())
+        for fault in incompatible(name, old, schema)
+    ]
+    if version not in (newest, newest + 1) or version < 1:
+        expected = f"{newest} or {newest + 1}" if newest else "1"
+        faults.append(f"{name}: topics.yaml says version {version}; expected {expected}")
+    elif version == newest and not faults and not same(published[newest], schema):
+        faults.append(
+            f"{name} has changed since version {newest} was published; expected version {newest + 1} in topics.yaml "
+            "and a sample of it in tests/data/messages/"
+        )
+    return faults, version > newest
