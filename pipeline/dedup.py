@@ -90,18 +90,13 @@ def step(kept: Kept | None, frame: Frame, settings: Settings) -> tuple[Kept, Fra
         return tell(kept, at=frame.at, ledger=ledger), tell(frame, ledger=ledger)
 
     now = blocks(frame.digest)
-    habit = np.frombuffer(kept.habit, np.float16).astype(np.float32).reshape(ROWS, COLUMNS) if kept.habit else None
-    moving = 0
-    if kept.last:
-        flow = change(now, blocks(kept.last))
-        moving = kept.moving + 1 if (flow > settings.block_change).mean() > MOVING_SHARE else 0
-        habit = flow if habit is None else habit + (flow - habit) * HABIT_RATE
+    habit = np.frombuffer(kept.habit or bytes(2 * ROWS * COLUMNS), np.float16).astype(np.float32).reshape(ROWS, COLUMNS)
+    flow = change(now, blocks(kept.last)) if kept.last else np.zeros_like(now)
+    moving = kept.moving + 1 if (flow > settings.block_change).mean() > MOVING_SHARE else 0
 
     why = _dropped(kept, frame, now, habit, moving, settings)
-    state = tell(
-        kept, at=frame.at, last=frame.digest, moving=moving,
-        habit=b"" if habit is None else habit.astype(np.float16).tobytes(),
-    )
+    habit += (flow - habit) * HABIT_RATE
+    state = tell(kept, at=frame.at, last=frame.digest, moving=moving, habit=habit.astype(np.float16).tobytes())
     if why is None:
         ledger = tell(ledger, kept=ledger.kept + 1)
         state = tell(state, passed_at=frame.at, passed=frame.digest, ledger=ledger)
@@ -114,8 +109,7 @@ def step(kept: Kept | None, frame: Frame, settings: Settings) -> tuple[Kept, Fra
 
 
 def _dropped(
-    kept: Kept, frame: Frame, now: NDArray[np.float32], habit: NDArray[np.float32] | None, moving: int,
-    settings: Settings,
+    kept: Kept, frame: Frame, now: NDArray[np.float32], habit: NDArray[np.float32], moving: int, settings: Settings
 ) -> str | None:
     """The ledger's column a frame is dropped under, or None when it is kept."""
     waited = (frame.at - kept.passed_at) / 1e6
@@ -130,8 +124,7 @@ def _dropped(
     moved = differs > settings.block_change
     if not moved.any():
         return "still"
-    news = moved if habit is None else moved & (differs > HABIT * habit)
-    patches, count = ndimage.label(news)
+    patches, count = ndimage.label(moved & (differs > HABIT * habit))
     if count and np.bincount(patches.ravel())[1:].max() >= PATCH:
         return None
     return "same_faces"

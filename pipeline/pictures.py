@@ -66,3 +66,6 @@ def cut(image: Image, box: tuple[float, float, float, float], most: int) -> Imag
         wide, high = max(1, round(piece.shape[1] * scale)), max(1, round(piece.shape[0] * scale))
         piece = cv2.resize(piece, (wide, high), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     return piece
+
+
+EMPTY: Image = np.zeros((0, 0, 3), np.uint8)  # what a frame without a picture shows

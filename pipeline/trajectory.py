@@ -44,6 +44,8 @@ LONGEST_LOOK = 1.5
 MENDED = 0.6
 # A route or an open episode that only grows is told again after this many µs.
 TELL_EVERY = 1_000_000
+# A camera silent for a week was taken down, µs.
+FORGOTTEN = 7 * 86_400_000_000
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -104,19 +106,21 @@ class Site(msgspec.Struct, frozen=True):
 
 
 def known(site: Site | None, message: Faces) -> bool:
-    """Whether the site has this message, or a later one of the same camera, already."""
-    return site is not None and message.at <= site.seen.get(message.camera, 0)
+    """Whether the site has this message, or a later one of the same camera, already.
+
+    A phone photo is a single look at somebody: it belongs to no route, and is always known enough."""
+    return message.source == "inspection" or (site is not None and message.at <= site.seen.get(message.camera, 0))
 
 
 def release(site: Site | None, waiting: Iterable[Faces], settings: Settings) -> list[Faces]:
-    """The waiting messages that can be folded now, in the order in which they must be.
+    """The waiting messages that can be folded now, in the order in which they must be; none that the site knows.
 
     A message waits until every camera that is running has been heard of beyond it, so that the order does not depend
     on which worker was faster; a camera that has been silent for `lateness` is not waited for."""
     site = site or Site()
     heard = {camera: at for camera, at in site.seen.items() if camera not in site.ended}
     ended: set[str] = set()
-    queue = sorted(waiting, key=lambda m: (m.at, m.camera))
+    queue = sorted((m for m in waiting if not known(site, m)), key=lambda m: (m.at, m.camera))
     for message in queue:
         heard[message.camera] = max(message.at, heard.get(message.camera, 0))
         (ended.add if message.ended else ended.discard)(message.camera)
@@ -152,9 +156,9 @@ def step(site: Site | None, message: Faces, settings: Settings) -> tuple[Site, l
         if not person.pending:
             people[person.id] = _tell(_judge(person, face, message, told, settings), told)
 
-    leaving = [track for track, owner in tracks.items()
-               if track in message.gone or (message.ended and people[owner].camera == message.camera
-                                            and people[owner].track == track)]
+    cameras = {person.track: person.camera for person in people.values()}
+    leaving = [track for track in tracks
+               if track in message.gone or (message.ended and cameras.get(track) == message.camera)]
     for track in leaving:
         person = people.get(tracks[track])
         del tracks[track]
@@ -166,7 +170,7 @@ def step(site: Site | None, message: Faces, settings: Settings) -> tuple[Site, l
         if person.pending:
             person = _settle(person, people, tracks, settings)
             tracks.pop(track, None)
-            person = _grown(person, settings)
+            person = _grown(person, settings, told, message.at)
         people[person.id] = _tell(msgspec.structs.replace(person, gone=True), told, always=True)
 
     for person in list(people.values()):
@@ -182,8 +186,9 @@ def step(site: Site | None, message: Faces, settings: Settings) -> tuple[Site, l
         del people[person.id]
         tracks = {track: owner for track, owner in tracks.items() if owner != person.id}
 
+    seen = {camera: at for camera, at in site.seen.items() if now - at < FORGOTTEN} | {message.camera: message.at}
     site = Site(
-        site.version + 1, now, site.seen | {message.camera: message.at},
+        site.version + 1, now, seen,
         tuple(sorted({*site.ended, message.camera} if message.ended else {*site.ended} - {message.camera})),
         people, tracks,
     )
@@ -360,16 +365,14 @@ def _judge(person: Person, face: Face, message: Faces, told: dict[str, Output], 
     return _grown(person, settings, told, message.at)
 
 
-def _grown(person: Person, settings: Settings, told: dict[str, Output] | None = None, at: int = 0) -> Person:
+def _grown(person: Person, settings: Settings, told: dict[str, Output], at: int) -> Person:
     """The person with the episode opened once the breach has lasted long enough, and told of now and then."""
     breach = person.breach
     if breach is None or (not breach.opened and (breach.end - breach.start) / 1e6 < settings.grace):
         return person
-    if told is not None and (not breach.opened or breach.end - breach.told >= TELL_EVERY):
+    if not breach.opened or breach.end - breach.told >= TELL_EVERY:
         breach = msgspec.structs.replace(breach, opened=True, told=breach.end)
         _tell_episode(person, breach, told, "open", "", at)
-    elif not breach.opened:
-        breach = msgspec.structs.replace(breach, opened=True)
     return msgspec.structs.replace(person, breach=breach)
 
 

@@ -1,0 +1,259 @@
+"""From decoded picture to Frame: which pictures are due, what time it is, how a picture is made small.
+
+Nothing here opens anything. `agents/video.py` decodes, and asks this module which packets it may leave undecoded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.messages import Box, Camera, Frame, Source
+
+Plane = npt.NDArray[np.uint8]
+
+SECOND = 1_000_000  # µs
+DIGEST = (64, 36)  # width, height of the luma thumbnail
+DRIFT = SECOND  # the stream's clock may be this far from the wall clock before it is set again
+JUMP = 2 * SECOND  # two packets further apart than this are not one stretch of time
+
+_LOGIN = re.compile(r"(?<=://)[^\s'\"]*@")
+_SECRET = re.compile(r"(?i)([?&;](?:pass\w*|pwd|token|secret|key|api_?key|auth\w*|sig\w*)=)[^&\s'\"]+")
+
+
+def public(text: str) -> str:
+    """An address, or a sentence with addresses in it, without logins and keys."""
+    return _SECRET.sub(r"\1***", _LOGIN.sub("", text))
+
+
+def choose(sources: Sequence[Source], width: int) -> tuple[Source, ...]:
+    """The sources in the order in which to try them.
+
+    A sub-stream that is wide enough first (the narrowest such, it costs least), then main streams, then sub-streams
+    that would have to be enlarged. A sub-stream of unknown width counts as wide enough: cameras offer it for this.
+    """
+
+    def rank(source: Source) -> tuple[int, int]:
+        if source.kind == "main":
+            return 1, 0
+        enough = source.width == 0 or source.width >= width
+        return (0, source.width) if enough else (2, -source.width)
+
+    return tuple(sorted(sources, key=rank))
+
+
+# -- time ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Stream time to UTC, both in µs."""
+
+    offset: int | None = None  # UTC minus stream time
+    stamp: int = 0  # stream time of the packet before
+
+
+def ahead(clock: Clock, stamp: int, now: int) -> int:
+    """µs by which a packet comes before its time; 0 when its time cannot be told."""
+    if clock.offset is None or abs(stamp - clock.stamp) > JUMP:
+        return 0
+    return max(0, stamp + clock.offset - now)
+
+
+def tick(clock: Clock, stamp: int, now: int | None, start: int = 0) -> Clock:
+    """The clock after a packet. `now` None: nobody waits for a wall clock, times count from `start`."""
+    if clock.offset is None:
+        return Clock((start if now is None else now) - stamp, stamp)
+    if now is None:  # a recording: gaps are real, but time does not run backwards
+        back = stamp < clock.stamp - DRIFT
+        return Clock(clock.stamp + clock.offset + SECOND // 25 - stamp if back else clock.offset, stamp)
+    lost = abs(stamp - clock.stamp) > JUMP or abs(stamp + clock.offset - now) > DRIFT
+    return Clock(now - stamp if lost else clock.offset, stamp)
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often packets and keyframes come, learnt from packets without decoding them; µs."""
+
+    last: int | None = None  # time of the packet before
+    gap: int = 0  # usual time from picture to picture
+    key: int | None = None  # time of the newest keyframe
+    gaps: tuple[int, ...] = ()  # between the last four keyframes
+
+    @property
+    def every(self) -> int | None:
+        """Time from keyframe to keyframe, where that is the same each time."""
+        if len(self.gaps) < 3 or max(self.gaps) - min(self.gaps) > max(self.gaps) // 20:
+            return None
+        return self.gaps[-1]
+
+
+def hear(rhythm: Rhythm, at: int, key: bool) -> Rhythm:
+    """`at` in decoding order, so that it grows from packet to packet."""
+    gap = rhythm.gap
+    if rhythm.last is not None and at > rhythm.last:
+        # up slowly, down at once: one late packet must not look like a slow camera
+        gap = min(at - rhythm.last, gap + gap // 8) if gap else at - rhythm.last
+    if not key:
+        return replace(rhythm, last=at, gap=gap)
+    gaps = rhythm.gaps if rhythm.key is None else (*rhythm.gaps, at - rhythm.key)[-3:]
+    return Rhythm(at, gap, at, gaps)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Which pictures are analysed: those nearest to an even grid."""
+
+    period: int  # µs
+    due: int | None = None  # when the next picture is due; None: at once
+
+
+def pace(fps: float) -> Pace:
+    return Pace(round(SECOND / fps))
+
+
+def take(pace: Pace, at: int, gap: int = 0, key: bool = False) -> tuple[Pace, bool]:
+    """Is the picture of time `at` due? `gap`: usual time to the next one. `key`: it is one of regular keyframes.
+
+    A keyframe stands in for a due time within a quarter of the period: it can be had without decoding anything else.
+    When it is late the grid moves with it, so that the rate never rises above the wanted one.
+    """
+    due = pace.due
+    if due is None:
+        return replace(pace, due=at + pace.period), True
+    if key and abs(at - due) <= pace.period // 4:
+        return replace(pace, due=max(due, at) + pace.period), True
+    if at + min(gap, pace.period) // 2 < due:
+        return pace, False
+    due += pace.period
+    if due <= at:  # nothing came for a while: no catching up
+        due += (at - due) // pace.period * pace.period + pace.period
+    return replace(pace, due=due), True
+
+
+def needless(pace: Pace, rhythm: Rhythm, at: int, key: bool) -> bool:
+    """May this packet, and all after it up to the next keyframe, stay undecoded?
+
+    True when the next picture that is due can be had from a later keyframe. Asked only where decoding may stop.
+    """
+    every = rhythm.every
+    if every is None or pace.due is None or rhythm.key is None:
+        return False
+    if key:  # due later than half-way to the next keyframe: that one is nearer
+        return at + every // 2 <= pace.due and at + every <= pace.due + pace.period // 4 + every // 2
+    return pace.due > rhythm.key + every - pace.period // 4 and at <= rhythm.key + every * 3 // 2
+
+
+# -- pictures -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One decoded picture, still in the decoder's memory."""
+
+    width: int  # as stored
+    height: int  # as stored
+    planes: tuple[Plane, ...]  # Y, U, V (H×W, chroma of any size) · Y · one H×W×3 BGR
+    full: bool = False  # luma 0..255 instead of 16..235
+    turn: Literal[0, 90, 180, 270] = 0  # degrees counter-clockwise by which it must be turned to stand upright
+    aspect: float = 1.0  # width of a stored pixel over its height
+
+
+def fit(picture: Picture, width: int) -> tuple[int, int]:
+    """Size of the small picture: upright, square pixels, even sides, never enlarged."""
+    w, h = picture.width * picture.aspect, float(picture.height)
+    if picture.aspect > 1:
+        w, h = float(picture.width), picture.height / picture.aspect
+    if picture.turn in (90, 270):
+        w, h = h, w
+    scale = min(1.0, width / w)
+    return max(2, int(w * scale) // 2 * 2), max(2, round(h * scale / 2) * 2)
+
+
+def _scale(plane: Plane, width: int, height: int) -> Plane:
+    # Bilinear looks at 2×2 pixels: right for halving, and as quick as it gets. What is more than halved is halved
+    # first, so that no pixel is left out (1080p to 640×360: 0.15 ms, area averaging 1.0 ms).
+    while plane.shape[1] > 2 * width and plane.shape[0] > 2 * height:
+        plane = cv2.resize(plane, (plane.shape[1] // 2, plane.shape[0] // 2), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    if plane.shape[:2] == (height, width):
+        return plane
+    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+_TURN = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+
+
+def shrink(picture: Picture, width: int) -> tuple[Plane, Plane]:
+    """The luma (H×W) and the BGR picture (H×W×3), made small before anything else is done."""
+    w, h = fit(picture, width)
+
+    def part(plane: Plane, w: int, h: int) -> Plane:
+        if not picture.turn:
+            return _scale(plane, w, h)
+        lying = picture.turn in (90, 270)
+        return cv2.rotate(_scale(plane, *((h, w) if lying else (w, h))), _TURN[picture.turn])  # type: ignore[return-value]
+
+    first = picture.planes[0]
+    if first.ndim == 3:
+        bgr = part(first, w, h)
+        return cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), bgr  # type: ignore[return-value]
+    luma = part(first, w, h)
+    if picture.full:  # the conversion below expects 16..235
+        luma = cv2.convertScaleAbs(luma, alpha=219 / 255, beta=16)  # type: ignore[assignment]
+    if len(picture.planes) == 1:
+        chroma = np.full(w * h // 2, 128, np.uint8)
+        return luma, _bgr(luma, chroma, chroma[:0], w, h)
+    u, v = (part(plane, w // 2, h // 2) for plane in picture.planes[1:])
+    return luma, _bgr(luma, u.reshape(-1), v.reshape(-1), w, h)
+
+
+def _bgr(luma: Plane, u: Plane, v: Plane, w: int, h: int) -> Plane:
+    # BT.601 like cv2.VideoCapture, also for HD: what the models were shown in training came that way.
+    whole = np.concatenate((luma.reshape(-1), u, v)).reshape(h * 3 // 2, w)
+    return cv2.cvtColor(whole, cv2.COLOR_YUV2BGR_I420)  # type: ignore[return-value]
+
+
+def digest(luma: Plane) -> bytes:
+    """The 64×36 thumbnail by which dedup sees whether anything moved."""
+    return cv2.resize(luma, DIGEST, interpolation=cv2.INTER_AREA).tobytes()
+
+
+def frame(
+    camera: Camera,
+    at: int,
+    picture: Picture,
+    quality: int,
+    *,
+    source: Literal["camera", "inspection", "file"] = "camera",
+    known: tuple[Box, ...] = (),
+    known_at: int = 0,
+) -> Frame:
+    """One picture as it goes into `frames`. `quality`: JPEG, 30..100."""
+    luma, bgr = shrink(picture, camera.width)
+    ok, jpeg = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    if not ok:
+        raise ValueError(f"expected a picture that can be a JPEG, got {bgr.shape[1]}×{bgr.shape[0]}")
+    return mark(
+        camera,
+        at,
+        source=source,
+        width=bgr.shape[1],
+        height=bgr.shape[0],
+        source_width=picture.width,
+        source_height=picture.height,
+        jpeg=jpeg.tobytes(),
+        digest=digest(luma),
+        known=known,
+        known_at=known_at,
+    )
+
+
+def mark(camera: Camera, at: int, **more: Any) -> Frame:
+    """A Frame of a camera; `ended=True` makes it the mark that the stream stopped."""
+    return Frame(camera.camera, at, site=camera.site, privacy=camera.privacy, place=camera.place, **more)

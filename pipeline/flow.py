@@ -1,0 +1,115 @@
+"""The five steps in one loop, in memory: the whole system on a page.
+
+`maskwatch analyse`, replay and the tests run this; the agents run the same steps with Kafka between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from pipeline import dedup, embed, mask, pictures, trajectory
+from pipeline.mask import Looks
+from pipeline.messages import Box, Episode, Faces, Frame
+from pipeline.pictures import Image
+from pipeline.settings import Settings
+
+# So many frames are looked at side by side. A constant, not the number of cores: the faces known to a frame are those
+# of the turn before, and the same input has to give the same bytes on every machine.
+TURN = 8
+
+
+class Models(Protocol):
+    """What models.registry.load() gives, and models.fakes."""
+
+    look: Callable[[Image], Looks]
+    embed: embed.Embed
+    names: dict[str, str]  # of the models that look
+    embed_names: dict[str, str]  # of the models that embed
+
+
+class Record(NamedTuple):
+    """A message on its way to a topic."""
+
+    topic: str
+    key: str
+    message: msgspec.Struct
+
+
+class Flow:
+    """The state of every stage, and frames in, records out."""
+
+    def __init__(self, settings: Settings, models: Models, threads: Executor | None = None) -> None:
+        self.settings, self.models = settings, models
+        self.map: Callable[..., Iterable[tuple[Image, Looks]]] = threads.map if threads else map
+        self.kept: dict[str, dedup.Kept] = {}
+        self.seen: dict[str, mask.Seen] = {}
+        self.sites: dict[str, trajectory.Site] = {}
+        self.waiting: dict[str, list[Faces]] = {}
+        self.known: dict[str, tuple[tuple[Box, ...], int]] = {}
+
+    def run(self, frames: Iterable[Frame], fill_known: bool = False) -> Iterator[Record]:
+        """Frames in the order of time -> records in the order in which they are sent.
+
+        `fill_known`: the frames come straight from a decoder, and are told the faces known as capture would."""
+        turn: list[Frame] = []
+        for frame in frames:
+            turn.append(frame)
+            if len(turn) == TURN:
+                yield from self.turn(turn, fill_known)
+                turn = []
+        yield from self.turn(turn, fill_known)
+
+    def turn(self, frames: list[Frame], fill_known: bool = False) -> Iterator[Record]:
+        unique: list[Frame] = []
+        for frame in frames:
+            if fill_known and frame.camera in self.known:
+                boxes, at = self.known[frame.camera]
+                frame = msgspec.structs.replace(frame, known=boxes, known_at=at)
+            self.kept[frame.camera], passed = dedup.step(self.kept.get(frame.camera), frame, self.settings)
+            if passed is not None:
+                unique.append(passed)
+                yield Record("frames.unique", passed.camera, passed)
+        for frame, (picture, looks) in zip(unique, self.map(self.look, unique), strict=True):
+            self.seen[frame.camera], faces = mask.step(
+                self.seen.get(frame.camera), frame, looks, picture, self.models.names, self.settings)
+            self.known[frame.camera] = known(faces), faces.at
+            yield Record("faces", faces.camera, faces)
+            faces = embed.step(faces, self.models.embed, self.models.embed_names)
+            yield Record("faces.embedded", faces.site, faces)
+            yield from self.join(faces)
+
+    def look(self, frame: Frame) -> tuple[Image, Looks]:
+        return look(frame, self.models)
+
+    def join(self, faces: Faces) -> Iterator[Record]:
+        waiting = self.waiting.setdefault(faces.site, [])
+        waiting.append(faces)
+        ready = trajectory.release(self.sites.get(faces.site), waiting, self.settings)
+        for message in ready:
+            self.sites[faces.site], outputs = trajectory.step(self.sites.get(faces.site), message, self.settings)
+            for output in outputs:
+                name = "episodes" if isinstance(output, Episode) else "trajectories"
+                yield Record(name, output.site, output)
+        site = self.sites.get(faces.site)
+        self.waiting[faces.site] = [m for m in waiting if not trajectory.known(site, m)]
+
+
+def look(frame: Frame, models: Models) -> tuple[Image, Looks]:
+    """What the models see in a frame; a frame that marks an end shows nothing. Raises BadPicture."""
+    if frame.ended:
+        return pictures.EMPTY, mask.nothing()
+    picture = pictures.decode(frame.jpeg)
+    return picture, models.look(picture)
+
+
+def known(faces: Faces) -> tuple[Box, ...]:
+    """The boxes of a message as 0..1 of the picture: what capture writes into the frames that follow."""
+    wide, high = max(1, faces.width), max(1, faces.height)
+    return tuple(
+        (round(x0 / wide, 4), round(y0 / high, 4), round(x1 / wide, 4), round(y1 / high, 4))
+        for x0, y0, x1, y1 in (face.box for face in faces.faces)
+    )
