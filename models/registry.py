@@ -1,0 +1,57 @@
+"""Models loaded once per process: checked, warmed, named by content, safe to call from any thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.face import Embedder, Finder
+from models.manifest import checked
+from models.mask import Classifier
+from models.runtime import Network
+from pipeline.mask import Looks
+from pipeline.settings import Settings
+
+_loaded: dict[tuple[Path, float, float], Models] = {}
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Models:
+    """What the stages are given: two callables on arrays, and the names to write into messages."""
+
+    look: Callable[[NDArray[np.uint8]], Looks]  # (H, W, 3) BGR picture -> its faces
+    embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (N, 112, 112, 3) BGR aligned -> (N, D) of length 1
+    names: dict[str, str] = field(default_factory=dict)  # model -> first 12 hex digits of its SHA-256
+
+
+def load(settings: Settings) -> Models:
+    """Raises manifest.Broken where weights are missing or changed."""
+    key = settings.data.absolute() / "models", settings.face_score, settings.face_pixels
+    with _lock:
+        if key not in _loaded:
+            _loaded[key] = _load(*key)
+        return _loaded[key]
+
+
+def _load(folder: Path, score: float, pixels: float) -> Models:
+    files = {name: checked(folder, name) for name in ("yunet", "mask_state", "sface")}
+    networks = {name: Network(path) for name, (path, _) in files.items()}
+    find = Finder(networks["yunet"], score)
+    classify = Classifier(networks["mask_state"], pixels)
+    embed = Embedder(networks["sface"])
+
+    def look(picture: NDArray[np.uint8]) -> Looks:
+        found = find(picture)
+        return Looks(found.boxes, found.scores, found.landmarks, classify(picture, found.boxes))
+
+    # warm: the first run of a network builds its kernels
+    look(np.zeros((360, 640, 3), np.uint8))
+    classify(np.zeros((64, 64, 3), np.uint8), np.array([[0, 0, 64, 64]], np.float32))
+    embed(np.zeros((1, 112, 112, 3), np.uint8))
+    return Models(look, embed, {name: sha[:12] for name, (_, sha) in files.items()})

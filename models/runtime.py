@@ -1,0 +1,59 @@
+"""LiteRT behind one call: a network as a function of an array, one interpreter per thread and input size."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZES = 4  # interpreters a thread keeps of one network: a worker's cameras seldom have more picture sizes than that
+
+
+class Network:
+    """A .tflite file. Same input, same output, whatever the thread: each interpreter runs on one XNNPACK thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._mine = threading.local()
+
+    def __call__(self, shape: tuple[int, ...], fill: Callable[[NDArray[Any]], None]) -> list[NDArray[Any]]:
+        """`fill` writes the input into the network's own memory, which spares a copy. -> outputs, in file order."""
+        lite, outputs = self._interpreter(shape)
+        fill(lite.tensor(lite.get_input_details()[0]["index"])())
+        lite.invoke()
+        return [lite.get_tensor(index) for index in outputs]
+
+    def _interpreter(self, shape: tuple[int, ...]) -> tuple[Any, list[int]]:
+        kept: OrderedDict[tuple[int, ...], Any]
+        kept = self._mine.__dict__.setdefault("kept", OrderedDict())
+        if shape in kept:
+            kept.move_to_end(shape)
+            return kept[shape]
+        from ai_edge_litert.interpreter import Interpreter
+
+        lite = Interpreter(model_path=str(self.path), num_threads=1)
+        given = lite.get_input_details()[0]
+        if tuple(given["shape"]) != shape:
+            lite.resize_tensor_input(given["index"], list(shape), strict=True)
+        lite.allocate_tensors()
+        kept[shape] = lite, [each["index"] for each in lite.get_output_details()]
+        if len(kept) > SIZES:
+            kept.popitem(last=False)
+        return kept[shape]
+
+
+def float_input(picture: NDArray[np.uint8]) -> Callable[[NDArray[Any]], None]:
+    """Fills a (1, H, W, 3) input with a picture that may be smaller: black to the right and below."""
+    height, width = picture.shape[:2]
+
+    def fill(into: NDArray[Any]) -> None:
+        into[0, :height, :width] = picture
+        into[0, height:] = 0
+        into[0, :height, width:] = 0
+
+    return fill
