@@ -63,9 +63,9 @@ def apply(
     Raises Refused before the first change."""
     with admin(settings) as client:
         todo = _plan(client, settings, _wished(topics), allow_repartition)
-        tell(todo)
         if todo.refused:
             raise Refused("\n".join(todo.refused))
+        tell(todo)
         for change in todo.changes:
             _do(client, settings, change)
         return todo
