@@ -58,6 +58,9 @@ class Clock:
     offset: int | None = None  # UTC minus stream time
     stamp: int = 0  # stream time of the packet before
 
+    def at(self, stamp: int) -> int:
+        return stamp + (self.offset or 0)
+
 
 def ahead(clock: Clock, stamp: int, now: int) -> int:
     """µs by which a packet comes before its time; 0 when its time cannot be told."""
@@ -93,6 +96,11 @@ class Rhythm:
             return None
         return self.gaps[-1]
 
+    @property
+    def sparse(self) -> bool:
+        """Keyframes are regular, and pictures lie between them."""
+        return (self.every or 0) > 2 * self.gap
+
 
 def hear(rhythm: Rhythm, at: int, key: bool) -> Rhythm:
     """`at` in decoding order, so that it grows from packet to packet."""
@@ -119,7 +127,7 @@ def pace(fps: float) -> Pace:
 
 
 def take(pace: Pace, at: int, gap: int = 0, key: bool = False) -> tuple[Pace, bool]:
-    """Is the picture of time `at` due? `gap`: usual time to the next one. `key`: it is one of regular keyframes.
+    """Is the picture of time `at` due? `gap`: usual time to the next one. `key`: a keyframe among other pictures.
 
     A keyframe stands in for a due time within a quarter of the period: it can be had without decoding anything else.
     When it is late the grid moves with it, so that the rate never rises above the wanted one.
@@ -145,8 +153,9 @@ def needless(pace: Pace, rhythm: Rhythm, at: int, key: bool) -> bool:
     every = rhythm.every
     if every is None or pace.due is None or rhythm.key is None:
         return False
-    if key:  # due later than half-way to the next keyframe: that one is nearer
-        return at + every // 2 <= pace.due and at + every <= pace.due + pace.period // 4 + every // 2
+    if key:  # needless when the next keyframe serves as well or better
+        late = at + every - pace.due
+        return late <= 0 or late < min(pace.period // 4, pace.due - at)
     return pace.due > rhythm.key + every - pace.period // 4 and at <= rhythm.key + every * 3 // 2
 
 

@@ -1,0 +1,439 @@
+"""PyAV: a camera, a file or a folder of images -> decoded pictures with times, no more of them than are needed."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import av.error
+import cv2
+import numpy as np
+
+from pipeline import capture
+from pipeline.capture import SECOND, Clock, Pace, Picture, Plane, Rhythm, public
+from pipeline.messages import Camera, Frame
+
+Kind = Literal["rtsp", "rtmp", "http", "file", "folder", "usb"]
+
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+OPEN, READ = 10.0, 10.0  # seconds until a source that does not answer counts as dead
+HOPELESS = 300  # packets in a row that cannot be decoded: what comes is not video
+
+# What a source may make us read: a playlist on the net must not name our files.
+_NET = "http,https,httpproxy,tls,tcp,crypto"
+_ALLOWED = {
+    "rtsp": "rtsp,rtsps,rtp,srtp,udp,tcp,tls,http,https",
+    "rtmp": "rtmp,rtmps,rtmpt,rtmpe,rtmpte,rtmpts,tcp,tls,http,https",
+    "http": _NET,
+    "file": "file,crypto",
+}
+
+
+class SourceError(OSError):
+    """A source that cannot be read: what was expected and what came, without passwords."""
+
+
+class Ended(Exception):
+    """The last picture of a recording has been delivered."""
+
+
+class Counts:
+    """What went through one open source; written by its thread, read by anybody."""
+
+    def __init__(self) -> None:
+        self.packets = 0  # pictures the source delivered, decoded or not
+        self.decoded = 0
+        self.corrupt = 0  # packets and pictures skipped because they were damaged
+
+
+def kind(url: str) -> Kind:
+    """What an address is; SourceError for one that nothing here can open."""
+    scheme = url.split("://", 1)[0].lower() if "://" in url else ""
+    if scheme in ("rtsp", "rtsps"):
+        return "rtsp"
+    if scheme in ("rtmp", "rtmps", "rtmpt", "rtmpe", "rtmpte", "rtmpts"):
+        return "rtmp"
+    if scheme in ("http", "https"):
+        return "http"
+    if scheme not in ("", "file"):
+        raise SourceError(f"expected rtsp://, rtmp://, http(s)://, a path or /dev/videoN, got {scheme}://")
+    if re.fullmatch(r"/dev/video\d+", url):
+        return "usb"
+    return "folder" if Path(_path(url)).is_dir() else "file"
+
+
+def _path(url: str) -> str:
+    return url.removeprefix("file://")
+
+
+_base = time.time_ns() - time.monotonic_ns()
+
+
+def utc() -> int:
+    """µs UTC that never run backwards within a process, though the machine's clock may be set back."""
+    global _base
+    wall, steady = time.time_ns(), time.monotonic_ns()
+    if wall - steady - _base > 1_000_000_000:  # set forward, as on a machine that boots without a clock
+        _base = wall - steady
+    return (steady + _base) // 1000
+
+
+class Video:
+    """One open source. Iterate it once: (µs UTC, Picture), strictly increasing, at most `fps` a second.
+
+    `start` None: a camera, or a recording played like one in real time; times are the wall clock's. Otherwise: as
+    fast as it can be decoded, the first picture at `start`. Iterating ends with the recording, or when `stop` is set;
+    a camera that breaks off raises SourceError. A Picture lies in the decoder's memory: use it before taking the next.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        fps: float,
+        *,
+        width: int = 960,
+        start: int | None = None,
+        loop: bool = False,
+        stop: threading.Event | None = None,
+        after: int = 0,
+        timeouts: tuple[float, float] = (OPEN, READ),
+        threads: int = 1,
+    ) -> None:
+        self.url, self.public, self.kind = url, public(url), kind(url)
+        self.counts = Counts()
+        self.codec = ""
+        self.rate = 0.0  # pictures a second that the stream claims to have; 0 = it does not say
+        self.width = self.height = 0  # as stored, pixels
+        self._limit, self._start, self._loop, self._after = width, start, loop and start is None, after
+        self._stop = stop or threading.Event()
+        self._timeouts = timeouts
+        self._threads = threads
+        self._pace: Pace = capture.pace(fps)
+        self._container: Any = None
+        if self.kind == "folder":
+            self._files = _images(_path(url))
+            self.codec, self.rate = "images", fps
+        else:
+            self._open()
+
+    # -- opening --
+
+    def _open(self) -> None:
+        options = {"protocol_whitelist": _ALLOWED[self.kind]} if self.kind in _ALLOWED else {}
+        form = None
+        if self.kind == "rtsp":  # TCP where the camera has it: UDP loses packets, and each loss smears a whole GOP
+            options |= {"rtsp_flags": "prefer_tcp", "allowed_media_types": "video", "analyzeduration": "3000000"}
+        elif self.kind in ("rtmp", "http"):  # no `timeout` here: to rtmp it means listen
+            options |= {"analyzeduration": "3000000"}
+        elif self.kind == "usb":
+            form = "v4l2"
+        self._container = None
+        try:
+            self._container = av.open(
+                _path(self.url) if self.kind == "file" else self.url,
+                format=form, options=options, timeout=self._timeouts, metadata_errors="replace",
+            )  # fmt: skip
+            self._ready()
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            self.close()
+            if isinstance(error, SourceError):
+                raise
+            raise self._error(error) from None
+
+    def _ready(self) -> None:
+        streams = self._container.streams
+        if not streams.video:
+            found = ", ".join(sorted({s.type for s in streams})) or "no stream at all"
+            raise SourceError(f"{self.public}: expected a video stream, got {found}")
+        # A cover picture in a sound file is a video stream to FFmpeg, but nothing to watch.
+        film = [s for s in streams.video if not (int(s.disposition) & int(av.stream.Disposition.attached_pic))]
+        if not film:
+            raise SourceError(f"{self.public}: expected a video stream, got sound with a cover picture")
+        self._stream = stream = film[0]
+        self._decoder = decoder = stream.codec_context
+        if decoder is None:
+            raise SourceError(f"{self.public}: expected a codec that can be decoded, got one that this FFmpeg lacks")
+        for other in streams:
+            if other is not stream:
+                other.discard = "all"
+        self.codec, self.width, self.height = decoder.name, decoder.width, decoder.height
+        self.rate = float(stream.average_rate or stream.guessed_rate or 0)
+        # One thread a camera: with more cameras than cores, threads within one only wait for each other.
+        decoder.thread_count = self._threads
+        self._exact = self._threads == 1 and decoder.name in ("h264", "hevc") and bool(decoder.has_b_frames)
+        if decoder.name in ("h264", "hevc") and self.width >= 1.5 * self._limit:
+            # The loop filter smooths block edges: a quarter of the decoding time. What its absence leaves, scaling
+            # averages away: measured after 1080p -> 540p, 45 dB at the end of a 1 s GOP and 38 dB after 10 s;
+            # FACTS-level runs kept 97..100 % of detections. Analysed at full size it would show, so it stays there.
+            decoder.options = {"skip_loop_filter": "all"}
+        name = self._container.format.name
+        arriving = name in ("mpjpeg", "mjpeg", "jpeg_pipe") and self.kind == "http"
+        self._arrival = arriving  # MJPEG over HTTP carries no times: FFmpeg invents 25 a second
+        self._finite = self.kind == "file" or (self.kind == "http" and not arriving and bool(self._container.duration))
+        # What comes in bursts (segments, files) is played at its own speed; a camera's push is taken as it comes.
+        self._paced = self._start is None and (self.kind == "file" or (self.kind == "http" and not arriving))
+
+    def _error(self, error: BaseException) -> SourceError:
+        return SourceError(f"{self.public}: expected {_WANTED[self.kind]}, got {why(error, self._timeouts)}")
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- reading --
+
+    def __iter__(self) -> Iterator[tuple[int, Picture]]:
+        read = self._read_folder if self.kind == "folder" else self._read
+        while not self._stop.is_set():
+            before = self.counts.decoded
+            yield from read()
+            if self._stop.is_set() or not self._loop:
+                return
+            if self.counts.decoded == before:
+                raise SourceError(f"{self.public}: expected pictures, got none")
+            if self.kind != "folder":
+                self._stop.wait(1 / (self.rate or 25))
+                self.close()
+                self._open()
+
+    def _read_folder(self) -> Iterator[tuple[int, Picture]]:
+        begin = utc() if self._start is None else self._start
+        for number, file in enumerate(self._files):
+            at = begin + number * self._pace.period
+            if self._start is None and self._stop.wait(max(0, at - utc()) / SECOND):
+                return
+            self.counts.packets += 1
+            bgr = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) if file.stat().st_size else None
+            if bgr is None:
+                self.counts.corrupt += 1
+                continue
+            self.counts.decoded += 1
+            self.height, self.width = bgr.shape[:2]
+            at = self._after = max(at, self._after + 1)
+            yield at, Picture(self.width, self.height, (bgr,))
+        if not self.counts.decoded:
+            raise SourceError(f"{self.public}: expected images, got {len(self._files)} files that are none")
+        if self._start is None:
+            self._stop.wait(self._pace.period / SECOND)
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets of the video stream; damaged stretches of a recording are skipped."""
+        wrong = 0
+        while True:
+            try:
+                for packet in self._container.demux(self._stream):
+                    if self._stop.is_set():
+                        return
+                    wrong = 0
+                    yield packet
+                return
+            except av.error.InvalidDataError as error:
+                self.counts.corrupt += 1
+                wrong += 1
+                if wrong > 20:
+                    raise self._error(error) from None
+            except (av.error.FFmpegError, OSError) as error:
+                raise self._error(error) from None
+
+    def _read(self) -> Iterator[tuple[int, Picture]]:
+        base = self._stream.time_base or 1 / 90_000
+        clock, rhythm = Clock(), Rhythm()
+        skipping, since, wrong, decoded = False, None, 0, 0
+        opened = utc()
+        for packet in self._packets():
+            flush = not packet.size
+            if not flush:
+                self.counts.packets += 1
+                if packet.is_corrupt:
+                    self.counts.corrupt += 1
+                    continue
+                key = bool(packet.is_keyframe)
+                now = utc() if self._start is None else None
+                if self._arrival or (packet.pts is None and packet.dts is None):
+                    # no times in the stream: those of arrival, or of counting
+                    stamp = now - opened if now is not None else round(self.counts.packets * SECOND / (self.rate or 25))
+                    packet.pts = packet.dts = round(stamp / SECOND / base)
+                elif packet.pts is not None and (clock.offset is None or packet.dts is None):
+                    stamp = round(packet.pts * base * SECOND)
+                else:
+                    stamp = round(packet.dts * base * SECOND)
+                if self._paced and now is not None:
+                    early = capture.ahead(clock, stamp, now)
+                    if early and self._stop.wait(early / SECOND):
+                        return
+                    now = utc()
+                before = clock
+                clock = capture.tick(clock, stamp, now, self._start or 0)
+                if clock.offset != before.offset:  # time jumped: what was learnt about keyframes does not hold
+                    rhythm = Rhythm(gap=rhythm.gap)
+                at = clock.at(stamp)
+                rhythm = capture.hear(rhythm, at, key)
+                if key or not skipping:
+                    skip = capture.needless(self._pace, rhythm, at, key)
+                    if skipping and not skip:  # start anew from this keyframe, without the pictures before it
+                        self._decoder.flush_buffers()
+                        since = packet.pts
+                    skipping = skip
+                if skipping:
+                    continue
+                if self._exact:  # pictures that no other needs are decoded only where one is due
+                    shown = clock.at(round((packet.pts if packet.pts is not None else packet.dts) * base * SECOND))
+                    needed = self._pace.due is None or shown + rhythm.gap >= self._pace.due
+                    self._decoder.skip_frame = "DEFAULT" if needed else "NONREF"
+            try:
+                pictures = self._decoder.decode(None if flush else packet)
+            except av.error.InvalidDataError as error:
+                self.counts.corrupt += 1
+                wrong += 1
+                if wrong >= HOPELESS:
+                    raise self._error(error) from None
+                continue
+            except av.error.EOFError:
+                continue
+            except (av.error.FFmpegError, MemoryError, ValueError) as error:
+                raise self._error(error) from None
+            for picture in pictures:
+                wrong = 0
+                if picture.is_corrupt:
+                    self.counts.corrupt += 1
+                    continue
+                decoded += 1
+                self.counts.decoded += 1
+                pts = picture.pts
+                if since is not None and pts is not None and pts < since:
+                    continue  # shown before the keyframe, so made from pictures that were skipped
+                at = max(clock.at(clock.stamp if pts is None else round(pts * base * SECOND)), self._after + 1)
+                sparse = bool(picture.key_frame) and rhythm.sparse
+                self._pace, due = capture.take(self._pace, at, rhythm.gap, sparse)
+                if due:
+                    self._after = at
+                    self.width, self.height = picture.width, picture.height
+                    yield at, _picture(picture, self._stream)
+        if self._stop.is_set():
+            return
+        if not decoded:
+            raise SourceError(
+                f"{self.public}: expected pictures, got {self.counts.packets} packets and none that can be decoded"
+            )
+        if not self._finite:
+            raise SourceError(f"{self.public}: expected the stream to go on, got its end")
+
+
+_WANTED: dict[str, str] = {
+    "rtsp": "an RTSP stream",
+    "rtmp": "an RTMP stream",
+    "http": "video over HTTP",
+    "file": "a video file",
+    "folder": "a folder of images",
+    "usb": "a USB camera",
+}
+
+
+def why(error: BaseException, timeouts: tuple[float, float] = (OPEN, READ)) -> str:
+    """What came instead of a picture, in words."""
+    named: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+        ((av.error.ExitError, av.error.TimeoutError), f"no answer for {timeouts[1]:g} s"),
+        (av.error.HTTPUnauthorizedError, "401: user name or password missing or refused"),
+        (av.error.HTTPForbiddenError, "403: this user may not watch it"),
+        (av.error.HTTPNotFoundError, "404: no such stream there"),
+        (av.error.HTTPServerError, "an error of the server (5xx)"),
+        (av.error.HTTPError, "a refusal over HTTP"),
+        (FileNotFoundError, "no such file"),
+        (IsADirectoryError, "a folder"),
+        (PermissionError, "no permission to read it"),
+        (ConnectionRefusedError, "connection refused: nothing listens there"),
+        ((ConnectionResetError, BrokenPipeError, ConnectionAbortedError), "a connection that broke off"),
+        (av.error.DecoderNotFoundError, "a codec that cannot be decoded here"),
+        (av.error.DemuxerNotFoundError, "a format that cannot be read here"),
+        (av.error.ProtocolNotFoundError, "a protocol that is not allowed or not known"),
+        (av.error.InvalidDataError, "data that is not video"),
+        (av.error.EOFError, "the end of the stream before the first picture"),
+    )
+    for kinds, words in named:
+        if isinstance(error, kinds):
+            return words
+    said = getattr(error, "strerror", None) or str(error)
+    return public(said) or type(error).__name__
+
+
+def _images(folder: str) -> list[Path]:
+    """In the order a person would count: 2.jpg before 10.jpg."""
+
+    def natural(path: Path) -> list[tuple[bool, int, str]]:
+        return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", path.name)]
+
+    files = [f for f in Path(folder).iterdir() if f.suffix.lower() in IMAGES and f.is_file()]
+    if not files:
+        raise SourceError(f"{folder}: expected a folder of images ({', '.join(sorted(IMAGES))}), got none in it")
+    return sorted(files, key=natural)
+
+
+# Planar 8-bit pictures are scaled plane by plane as they lie in memory; swscale turns every other kind into one.
+_PLANAR = {f"yuv{'j' if full else ''}{way}p": full for full in (False, True) for way in (420, 422, 444, 440, 411)}
+_PLANAR.pop("yuvj411p", None)
+_FULL = 2  # AVCOL_RANGE_JPEG
+
+
+def _picture(picture: Any, stream: Any) -> Picture:
+    name = picture.format.name
+    full = int(picture.color_range) == _FULL
+    if name not in _PLANAR and name not in ("gray", "gray8"):
+        picture = picture.reformat(format="yuv420p", dst_color_range="MPEG" if full else None)
+        full, name = False, "yuv420p"
+    planes = tuple(_plane(plane) for plane in picture.planes)
+    ratio = stream.sample_aspect_ratio
+    aspect = float(ratio) if ratio and 0.25 <= ratio <= 4 else 1.0
+    turn: Any = round(picture.rotation / 90) * 90 % 360
+    gray = len(planes) == 1
+    return Picture(picture.width, picture.height, planes, full or gray or _PLANAR.get(name, False), turn, aspect)
+
+
+def _plane(plane: Any) -> Plane:
+    rows: Plane = np.frombuffer(plane, np.uint8, plane.line_size * plane.height).reshape(plane.height, plane.line_size)
+    return rows[:, : plane.width]
+
+
+def open(url: str, fps: float, **how: Any) -> Video:
+    """Raises SourceError, saying what was expected and what came."""
+    return Video(url, fps, **how)
+
+
+def frames(
+    camera: Camera,
+    *,
+    start: int = 0,
+    quality: int = 85,
+    threads: int = 1,
+    progress: Callable[[Video], None] | None = None,
+) -> Iterator[Frame]:
+    """A recording as Frames, as fast as it can be decoded, and the mark of its end: `maskwatch analyse`."""
+    last = start
+    error: SourceError | None = None
+    for source in capture.choose(camera.sources, camera.width):
+        try:
+            video = open(source.url, camera.fps, width=camera.width, start=start, threads=threads)
+            break
+        except SourceError as failed:
+            error = failed
+    else:
+        raise error or SourceError(f"camera {camera.camera}: expected a source, got none")
+    with closing(video):
+        for at, picture in video:
+            last = at
+            yield capture.frame(camera, at, picture, quality, source="file")
+            if progress:
+                progress(video)
+    yield capture.mark(camera, last + 1, source="file", ended=True)
