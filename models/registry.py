@@ -27,7 +27,8 @@ class Models:
 
     look: Callable[[NDArray[np.uint8]], Looks]  # (H, W, 3) BGR picture -> its faces
     embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (N, 112, 112, 3) BGR aligned -> (N, D) of length 1
-    names: dict[str, str] = field(default_factory=dict)  # model -> first 12 hex digits of its SHA-256
+    names: dict[str, str] = field(default_factory=dict)  # of those that look: model -> first 12 hex digits of SHA-256
+    embed_names: dict[str, str] = field(default_factory=dict)  # of those that embed
 
 
 def load(settings: Settings) -> Models:
@@ -42,7 +43,7 @@ def load(settings: Settings) -> Models:
 def _load(folder: Path, score: float, pixels: float) -> Models:
     files = {name: checked(folder, name) for name in ("yunet", "mask_state", "sface")}
     networks = {name: Network(path) for name, (path, _) in files.items()}
-    find = Finder(networks["yunet"], score)
+    find = Finder(networks["yunet"], score / 2)  # a weak detection may carry a track on (pipeline/tracks.py)
     classify = Classifier(networks["mask_state"], pixels)
     embed = Embedder(networks["sface"])
 
@@ -54,4 +55,5 @@ def _load(folder: Path, score: float, pixels: float) -> Models:
     look(np.zeros((360, 640, 3), np.uint8))
     classify(np.zeros((64, 64, 3), np.uint8), np.array([[0, 0, 64, 64]], np.float32))
     embed(np.zeros((1, 112, 112, 3), np.uint8))
-    return Models(look, embed, {name: sha[:12] for name, (_, sha) in files.items()})
+    sums = {name: sha[:12] for name, (_, sha) in files.items()}
+    return Models(look, embed, {name: sums[name] for name in ("yunet", "mask_state")}, {"sface": sums["sface"]})

@@ -21,7 +21,8 @@ Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (N, 112, 112, 3) B
 SIDE = 112
 # Where eyes, nose and mouth corners lie in an aligned 112 × 112 face: the ArcFace template (Deng et al., CVPR 2019),
 # which SFace was trained on too.
-TEMPLATE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
 
 
 def wanted(faces: Faces) -> list[int]:

@@ -184,8 +184,8 @@ def _face(name: str, frame: Frame, looks: Looks, index: int, picture: Image, qua
     x0, y0, x1, y1 = (round(float(v), 1) for v in looks.boxes[index])
     return Face(
         name, (x0, y0, x1, y1), round(float(looks.scores[index]), 4),
-        tuple(round(float(v), 1) for v in looks.landmarks[index].ravel()), STATES[first], round(float(states[first]), 4),
-        watched.track.id if watched else "", state, round(score, 4), quality, chip, shows,
+        tuple(round(float(v), 1) for v in looks.landmarks[index].ravel()), STATES[first],
+        round(float(states[first]), 4), watched.track.id if watched else "", state, round(score, 4), quality, chip, shows,
     ), watched
 
 
@@ -197,7 +197,7 @@ def _wanted(watched: Watched, at: int, quality: float, turned: bool) -> bool:
     if watched.chips < FIRST_CHIPS:
         return waited >= SOON
     if watched.chips < CHIPS:
-        return quality > 1.2 * watched.best and waited >= SOON or waited >= LATER
+        return (quality > 1.2 * watched.best and waited >= SOON) or waited >= LATER
     return waited >= 5 * LATER
 
 

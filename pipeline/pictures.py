@@ -21,7 +21,8 @@ def size(jpeg: bytes) -> tuple[int, int]:
 
     Raises BadPicture."""
     if jpeg[:2] != b"\xff\xd8":
-        raise BadPicture(f"expected a JPEG (starts with ff d8), got {len(jpeg)} bytes starting with {jpeg[:4].hex(' ')!r}")
+        head = jpeg[:4].hex(" ")
+        raise BadPicture(f"expected a JPEG (starts with ff d8), got {len(jpeg)} bytes starting with '{head}'")
     at = 2
     while at + 9 < len(jpeg):
         if jpeg[at] != 0xFF:

@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     kafka_sasl: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     kafka_user: str = ""
     kafka_password: SecretStr = SecretStr("")
-    topic_prefix: str = Field(default="", description="put before every topic and group name: several systems, one cluster")
+    topic_prefix: str = Field(default="", description="before every topic and group name: several systems, one cluster")
     replication: int = Field(default=1, ge=1, description="copies of each partition; 3 on a cluster")
     host: str = Field(default="127.0.0.1", description="address the API listens on")
     port: int = Field(default=8000, description="port the API listens on")
@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     block_change: float = Field(default=10.0, description="luma levels by which a block of the digest must differ")
     face_change: float = Field(default=5.0, description="the same, for blocks where a face was last seen")
     heartbeat_frame: float = Field(default=1.0, description="a frame passes after so many seconds whatever it shows")
-    audit: float = Field(default=0.02, ge=0, le=1, description="share of the dropped frames that is analysed all the same")
+    audit: float = Field(default=0.02, ge=0, le=1, description="share of the dropped frames that is analysed anyway")
 
     # mask
     face_score: float = Field(default=0.6, ge=0, le=1, description="detector confidence below which there is no face")

@@ -32,7 +32,7 @@ EVEN_MASKED = 0.23
 # A join needs this probability, and this lead in log odds over the next candidate.
 SURE, LEAD = 0.6, 1.0
 # A track lost and found in the same camera within REFOUND seconds and NEARBY box sizes is most likely the same person.
-REFOUND, NEARBY, REFOUND_ODDS = 4.0, 3.0, 3.0
+REFOUND, NEARBY, REFOUND_ODDS = 4.0, 3.0, 4.0
 # Cameras no further apart than this may see the same person at the same time, metres.
 OVERLAP = 8.0
 GALLERY = 6  # embeddings kept of a person
@@ -206,7 +206,9 @@ def _looks(person: Person, face: Face, message: Faces) -> Person:
     """One more look at a person: the last leg grows, the gallery keeps the best embeddings, a breach goes on."""
     leg = person.legs[-1]
     lasted = min((message.at - person.at) / 1e6, LONGEST_LOOK) if person.looks else 0.0
-    seconds = leg.seconds | {person.state: round(leg.seconds.get(person.state, 0.0) + lasted, 3)} if lasted else leg.seconds
+    seconds = dict(leg.seconds)
+    if lasted:
+        seconds[person.state] = round(seconds.get(person.state, 0.0) + lasted, 3)
     best = face.quality > person.face_quality
     leg = msgspec.structs.replace(
         leg, end=message.at, state=face.state, seconds=seconds, face=face.id if best else leg.face, place=message.place)
@@ -244,10 +246,11 @@ def _breach(breach: Breach | None, face: Face, message: Faces) -> Breach | None:
 
 def _evidence(evidence: tuple[Evidence, ...], face: Face, message: Faces) -> tuple[Evidence, ...]:
     """The best looks that show the breach; where no picture may be kept, where and when it was."""
-    if face.look != face.state or not (face.chip or (message.privacy == "anonymous" and not evidence)):
+    hidden = message.privacy == "anonymous"
+    if face.look != face.state or (evidence if hidden else not face.chip):
         return evidence
     one = Evidence(face.id, message.camera, message.at, face.box, face.look, face.look_score,
-                   b"" if message.privacy == "anonymous" else face.chip)
+                   b"" if hidden else face.chip)
     # a picture is worth the probability of what it shows by its size, up to 48 px
     def value(e: Evidence) -> tuple[float, int]:
         return -e.look_score * min(1.0, (e.box[2] - e.box[0]) / 48), e.at
@@ -297,15 +300,14 @@ def _joined(first: Breach, then: Breach) -> Breach:
 
 def _continues(person: Person, people: dict[str, Person], settings: Settings) -> tuple[Person | None, float]:
     """Who of the people seen before this track is, with the probability; None: nobody."""
-    odds: list[tuple[float, Person]] = []
-    for other in people.values():
-        if other.pending or other.id == person.id:
-            continue
-        prior = _travel(other, person, settings)
-        if prior is not None:
-            odds.append((prior + _appearance(other.gallery, person.gallery), other))
-    if not odds:
+    candidates = [(prior, other) for other in people.values()
+                  if not other.pending and (prior := _travel(other, person, settings)) is not None]
+    if not candidates:
         return None, 0.0
+    # before looks are compared, any of them may be the one: the more there are, the more alike they have to be
+    crowd = math.log(len(candidates))
+    odds = [(prior - (0 if prior == REFOUND_ODDS else crowd) + _appearance(other.gallery, person.gallery), other)
+            for prior, other in candidates]
     odds.sort(key=lambda pair: (-pair[0], pair[1].id))
     best = odds[0][0]
     likely = 1 / (1 + math.exp(-max(-50.0, min(50.0, best))))
@@ -320,18 +322,19 @@ def _travel(other: Person, person: Person, settings: Settings) -> float | None:
     first = person.legs[0]
     metres = _metres(other.place, first.place)
     if other.camera == first.camera:
-        if gap < 0 or not other.gone and gap < 1.0:  # in the picture at the same time
+        if gap < 0 or (not other.gone and gap < 1.0):  # in the picture at the same time
             return None
         apart = max(abs(other.box[i] - person.box[i]) for i in range(4)) / max(1.0, person.box[3] - person.box[1])
         if gap <= REFOUND and apart <= NEARBY:
             return REFOUND_ODDS
-    elif gap < 0 and (metres is None or metres > OVERLAP):
-        return None
-    elif metres is not None and metres > OVERLAP and metres > settings.walk * (gap + 1.0):
+    elif metres is None:
+        if gap < 0:
+            return None
+    elif metres > OVERLAP and (gap < 0 or metres > settings.walk * (gap + 1.0)):
         return None
     if gap > settings.away:
         return None
-    return -0.5 - math.log1p(max(0.0, gap) / 60.0)
+    return -math.log1p(max(0.0, gap) / 60.0)
 
 
 def _appearance(a: tuple[Look, ...], b: tuple[Look, ...]) -> float:

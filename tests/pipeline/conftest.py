@@ -33,7 +33,7 @@ def walker(camera: str, start: float, seconds: float, person: int, state: Callab
     for i in range(round((seconds + 3) * fps)):
         t = i / fps
         x = 40 + 500 * t / seconds
-        people = [((x, 120, x + 60, 190), state(t), person)] if t < seconds else []
+        people = [((x, 120, x + 64, 184), state(t), person)] if t < seconds else []
         frames.append(frame(camera, start + t, people, **more))
     return frames
 

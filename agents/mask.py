@@ -1,0 +1,42 @@
+"""frames.unique -> faces, one state per camera; pictures are looked at side by side in threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from agents.app import App, create
+from agents.delivery import States, Work, attach
+from pipeline import flow, mask
+from pipeline.mask import Looks
+from pipeline.pictures import Image
+from pipeline.settings import Settings
+
+
+def build(settings: Settings, models: flow.Models | None = None) -> App:
+    """The stage's app, ready to start. Without `models` the ones of the data folder are loaded."""
+    if models is None:
+        from models import registry
+
+        models = registry.load(settings)
+    names = models.names
+    app = create("mask", settings)
+    threads = ThreadPoolExecutor(settings.cores, "mask")
+
+    def fold(states: States, works: Sequence[Work], seen: Sequence[tuple[Image, Looks]]) -> None:
+        for work, (picture, looks) in zip(works, seen, strict=True):
+            state, faces = mask.step(states.get(work.key), work.message, looks, picture, names, settings)
+            states[work.key] = msgspec.structs.replace(state, version=work.offset)
+            work.send("faces", faces.camera, faces)
+
+    async def turn(states: States, works: Sequence[Work]) -> None:
+        loop = asyncio.get_running_loop()
+        looks = [loop.run_in_executor(threads, flow.look, work.message, models) for work in works]
+        seen = await asyncio.gather(*looks)
+        await loop.run_in_executor(threads, fold, states, works, seen)
+
+    attach(app, settings, stage="mask", source="frames.unique", turn=turn, state=mask.Seen)
+    return app

@@ -1,0 +1,101 @@
+"""The whole system in memory, with models that need no weights."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import pytest
+
+from models import fakes
+from pipeline import messages
+from pipeline.flow import Flow, Record
+from pipeline.messages import Episode, Faces, Frame, Trajectory
+from pipeline.pictures import BadPicture
+from pipeline.settings import Settings
+
+
+class Models:
+    def __init__(self) -> None:
+        self.look, self.embed = fakes.look, fakes.embed
+        self.names, self.embed_names = {"look": "000000000000"}, {"embed": "111111111111"}
+
+
+@pytest.fixture
+def site(make_walk: Callable) -> list[Frame]:
+    """Somebody without a mask walks from the door to the hall and puts one on there; somebody else comes later."""
+    door, hall = {"place": (0.0, 0.0)}, {"place": (15.0, 0.0)}
+    frames = [*make_walk("door", 0, 5, 1, lambda t: "none", **door),
+              *make_walk("hall", 12, 6, 1, lambda t: "none" if t < 2 else "worn", **hall),
+              *make_walk("door", 30, 5, 4, lambda t: "worn", **door)]
+    end = max(f.at for f in frames) + 200_000
+    ends = [Frame(camera, end, ended=True) for camera in ("door", "hall")]
+    return [*sorted(frames, key=lambda f: (f.at, f.camera)), *ends]
+
+
+def run(frames: list[Frame], settings: Settings, **more: object) -> list[Record]:
+    return list(Flow(settings, Models(), **more).run(frames, fill_known=True))  # type: ignore[arg-type]
+
+
+def test_frames_in_routes_and_episodes_out(site: list[Frame], plain: Settings) -> None:
+    records = run(site, plain)
+    routes = {r.message.id: r.message for r in records if isinstance(r.message, Trajectory)}
+    assert sorted(tuple(leg.camera for leg in route.legs) for route in routes.values()) == [("door",), ("door", "hall")]
+    episodes = {r.message.id: r.message for r in records if isinstance(r.message, Episode)}
+    (episode,) = episodes.values()
+    assert (episode.status, episode.reason, episode.cameras) == ("closed", "mask on", ("door", "hall"))
+    unique = [r.message for r in records if r.topic == "frames.unique"]
+    faces = [r.message for r in records if r.topic == "faces"]
+    embedded = [r.message for r in records if r.topic == "faces.embedded"]
+    assert [f.id for f in unique] == [m.frame for m in faces] == [m.frame for m in embedded]
+    assert len(unique) < len(site)
+    assert all(r.key == (r.message.site if r.topic in ("faces.embedded", "trajectories", "episodes")
+                         else r.message.camera) for r in records)
+
+
+def test_the_same_frames_give_the_same_bytes_with_any_number_of_threads(site: list[Frame], plain: Settings) -> None:
+    def written(records: list[Record]) -> list[tuple[str, str, bytes]]:
+        return [(r.topic, r.key, messages.encode(r.message)) for r in records]
+
+    alone = written(run(site, plain))
+    with ThreadPoolExecutor(4) as pool:
+        assert written(run(site, plain, threads=pool)) == alone
+
+
+def test_what_is_recorded_replays_to_the_same_bytes(site: list[Frame], plain: Settings) -> None:
+    """The faces known are in the frame: once recorded, nothing has to be fed back."""
+    first = Flow(plain, Models())
+    recorded: list[Frame] = []
+
+    def record() -> list[Record]:
+        out = []
+        for i in range(0, len(site), 8):
+            turn = [msgspec.structs.replace(f, known=first.known[f.camera][0], known_at=first.known[f.camera][1])
+                    if f.camera in first.known else f for f in site[i : i + 8]]
+            recorded.extend(turn)
+            out += list(first.turn(turn))
+        return out
+
+    live = record()
+    assert list(Flow(plain, Models()).run(recorded)) == live
+
+
+def test_two_sites_do_not_see_each_other(site: list[Frame], plain: Settings) -> None:
+    both = [*site, *(msgspec.structs.replace(f, camera=f"other-{f.camera}", site="other") for f in site)]
+    both.sort(key=lambda f: (f.at, f.camera))
+    records = run(both, plain)
+    routes = {r.message.id: r.message for r in records if isinstance(r.message, Trajectory)}
+    assert sorted((route.site, len(route.legs)) for route in routes.values()) == [
+        ("other", 1), ("other", 2), ("site", 1), ("site", 2)]
+
+
+def test_a_picture_that_is_none_stops_the_flow_with_its_reason(plain: Settings) -> None:
+    with pytest.raises(BadPicture, match="expected a JPEG"):
+        run([Frame("door", 1, jpeg=b"GIF89a")], plain)
+
+
+def test_every_look_names_its_models(site: list[Frame], plain: Settings) -> None:
+    for record in run(site, plain):
+        if isinstance(record.message, Faces):
+            assert record.message.models["look"] == "000000000000"
+            embedded = any(face.embedding for face in record.message.faces)
+            assert ("embed" in record.message.models) == embedded
