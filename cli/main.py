@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from cli import topics
+from cli import demo, topics
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
                   help="Mask-compliance analytics on camera streams.")
 
+app.add_typer(demo.app, name="demo")
 app.add_typer(topics.app, name="topics")
 
 
