@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from typing import Any
 
 import faust
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
+from kafka.admin import KafkaAdminClient
+from kafka.errors import TopicAlreadyExistsError
 
-from agents import recovery
+from agents import broker, recovery
 from pipeline.settings import Settings
 
 MIB = 1024 * 1024
@@ -44,9 +48,15 @@ class Producer(driver.Producer):
 class App(faust.App):
     """A Faust app that knows its deliveries, without the folders that only tables on disk need."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, name: str, *, settings: Settings, **options: Any) -> None:
+        self.settings = settings
         self.lines: list[Any] = []  # agents.delivery.Line
-        super().__init__(*args, **kwargs)
+        super().__init__(name, **options)
+
+    async def on_first_start(self) -> None:
+        # The changelogs must be there before the group forms: a partition is assigned with the states that belong to
+        # it only when the broker knows both.
+        await asyncio.to_thread(_prepare, self.settings, self.lines)
 
     def _create_directories(self) -> None:
         return
@@ -67,6 +77,7 @@ def create(stage: str, settings: Settings) -> App:
     recovery.install()
     app = App(
         group(settings, stage),
+        settings=settings,
         broker="kafka://" + ";kafka://".join(settings.bootstrap.split(",")),
         broker_credentials=credentials(settings),
         broker_session_timeout=settings.session,
@@ -93,6 +104,38 @@ def create(stage: str, settings: Settings) -> App:
     )
     app.transport.Producer = Producer
     return app
+
+
+class MissingTopics(RuntimeError):
+    """The broker lacks topics, or has them cut otherwise."""
+
+
+def _prepare(settings: Settings, lines: list[Any]) -> None:
+    """Make the changelogs, and refuse to start on topics that are not as topics.yaml says."""
+    with closing(KafkaAdminClient(**broker.connection(settings))) as client:
+        there = {
+            topic["name"]: len(topic["partitions"])
+            for topic in client.describe_topics([name for line in lines for name in line.topics()])
+            if not topic["error_code"]
+        }
+        wrong = []
+        for line in lines:
+            for name in line.topics():
+                if name not in there:
+                    wrong.append(f"{name} is not there")
+            if there.get(line.topic, line.source.partitions) != line.source.partitions:
+                wrong.append(f"{line.topic} has {there[line.topic]} partitions, expected {line.source.partitions}")
+        if wrong:
+            raise MissingTopics("; ".join(dict.fromkeys(wrong)) + ". `maskwatch topics apply` puts it right")
+        for line in lines:
+            if line.kept is not None:
+                options = {
+                    "num_partitions": line.source.partitions,
+                    "replication_factor": settings.replication,
+                    "configs": dict(CHANGELOG),
+                }
+                with suppress(TopicAlreadyExistsError):
+                    client.create_topics({line.changelog: options}, wait_for_metadata=True)
 
 
 def credentials(settings: Settings) -> Any:

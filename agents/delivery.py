@@ -63,6 +63,10 @@ class BadState(RuntimeError):
     """A state that cannot be read, or that a stage wrote wrongly."""
 
 
+class NoStates(RuntimeError):
+    """Messages of a partition came without the partition that their states are kept in."""
+
+
 class StageAtFault(RuntimeError):
     """Every message is refused: that is not the messages' doing."""
 
@@ -88,6 +92,10 @@ class Work:
     def send(self, topic: str, key: str, message: msgspec.Struct) -> None:
         """Say `message` on `topic`; it goes out when the turn is over. Raises TooLarge."""
         self._line.say(topic, key, message)
+
+    def refuse(self, error: Exception) -> None:
+        """A dead letter for a message that was held from an earlier turn; the stage then returns it as finished."""
+        self._line._refuse(self, f"{type(error).__name__}: {error}", error)
 
 
 class States:
@@ -204,6 +212,11 @@ class Line:
         self._resting = asyncio.Event()
         self._resting.set()
 
+    def topics(self) -> list[str]:
+        """What must be on the broker before the stage starts."""
+        own = [topic.name for topic in topics.load() if self.stage in topic.writers]
+        return [self.topic, *(self.prefix + name for name in dict.fromkeys([DEAD, *own]))]
+
     # -- what a stage says ----------------------------------------------------------------------------------------
 
     def say(self, name: str, key: str, message: msgspec.Struct) -> None:
@@ -225,8 +238,8 @@ class Line:
                     self._resting.clear()
                     await self._handle(works)
                     self._resting.set()
-        except asyncio.CancelledError:
-            raise
+        except (asyncio.CancelledError, StopAsyncIteration):
+            return  # the worker stops
         except Exception as error:
             log.error("stage stopped", stage=self.stage, topic=self.topic, reason=str(error), kind=type(error).__name__)
             await self.app.crash(error)
@@ -294,6 +307,7 @@ class Line:
         )
         expected = self._next.get(tp)
         if expected is None:
+            self._has_states(tp)
             expected = await self._first(tp, offset)
         if offset < expected:
             return None  # taken before in this assignment, and on its way
@@ -306,6 +320,14 @@ class Line:
         app.monitor.stream_inbound_time[tp] = monotonic()  # Faust's own alarm for a stream that stands still
         self.counts["taken"] += 1
         return work
+
+    def _has_states(self, tp: TP) -> None:
+        """Without its changelog partition a stage would begin again from nothing, and nobody would notice."""
+        if self.kept is not None and TP(self.changelog, tp.partition) not in self.app.tables.recovery.active_tps:
+            raise NoStates(
+                f"expected {self.changelog}[{tp.partition}] to be assigned together with {tp.topic}[{tp.partition}]; "
+                "the broker did not know the topic a moment ago: start the worker again"
+            )
 
     # -- the guard on offsets -------------------------------------------------------------------------------------
 
@@ -366,7 +388,7 @@ class Line:
 
     def _mend(self, tp: TP, what: str) -> str:
         group = self.app.conf.id
-        states = f" and the topic {apps.changelog(self.settings, self.stage)}" if self.kind else ""
+        states = f" and the topic {apps.changelog(self.settings, self.stage)}" if self.kind is not None else ""
         return (
             f"{tp.topic}[{tp.partition}]: {what}; the topic was deleted and made again. Stop every worker of "
             f"{self.stage}, delete the consumer group {group}{states}, and start them again"
@@ -386,7 +408,7 @@ class Line:
                 self._refuse(work, str(error))
                 over.append(work)
                 continue
-            state = self.kept.states.get(work.key) if self.kept else None
+            state = self.kept.states.get(work.key) if self.kept is not None else None
             if state is not None and self.seen(state, work):
                 if self.by_offset:
                     await self._still_the_same_topic(work, state)
@@ -394,7 +416,7 @@ class Line:
                 over.append(work)
             else:
                 fresh.append(work)
-        states = States(self.kept.states if self.kept else {}, self._epoch)
+        states = States(self.kept.states if self.kept is not None else {}, self._epoch)
         finished = over + (await self._fold(states, fresh) if fresh else [])
         if self._gone(works[0]):
             return
