@@ -76,7 +76,8 @@ def schemas(listed: Iterable[Topic]) -> dict[str, Schema]:
 
 def _components(kinds: Iterable[type[msgspec.Struct]]) -> dict[str, Schema]:
     """Class name -> schema of every struct in use, with the fields' comments as descriptions."""
-    _, components = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    _, made = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    components: dict[str, Schema] = json.loads(json.dumps(made))  # a default () is [] once published
     said = comments(Path(messages.__file__).read_text(encoding="utf-8"))
     silent: list[str] = []
     for name, schema in components.items():

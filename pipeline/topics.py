@@ -69,10 +69,18 @@ class Topic(msgspec.Struct, frozen=True):
         return decode(payload, self.message, self.format)
 
 
-@lru_cache(maxsize=8)
 def load(path: Path | None = None) -> tuple[Topic, ...]:
     """Every topic in the order of the file. Raises BadTopics with all faults at once."""
-    file = path or FILE
+    return _read(path) if path else _own()
+
+
+@lru_cache(maxsize=1)
+def _own() -> tuple[Topic, ...]:
+    """Read once: this one is asked for again and again while the stream runs."""
+    return _read(FILE)
+
+
+def _read(file: Path) -> tuple[Topic, ...]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
