@@ -67,7 +67,7 @@ def apply(
             raise Refused("\n".join(todo.refused))
         tell(todo)
         for change in todo.changes:
-            _do(client, settings, change)
+            carry_out(client, settings, change)
         return todo
 
 
@@ -92,7 +92,7 @@ def _plan(client: KafkaAdminClient, settings: Settings, topics: tuple[Topic, ...
     names = [broker.topic(settings, topic.name) for topic in topics]
     existing = [name for name in names if name in there]
     shape = {entry["name"]: entry for entry in client.describe_topics(existing)} if existing else {}
-    configs = _configs(client, existing)
+    configs = configs_of(client, existing)
     changes: list[Change] = []
     refused: list[str] = []
     notes: list[str] = []
@@ -135,7 +135,8 @@ def _plan(client: KafkaAdminClient, settings: Settings, topics: tuple[Topic, ...
     return Plan(tuple(changes), tuple(refused), tuple(notes))
 
 
-def _configs(client: KafkaAdminClient, names: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
+def configs_of(client: KafkaAdminClient, names: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Topic on the broker -> setting -> its value and where that comes from."""
     if not names:
         return {}
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
@@ -153,7 +154,7 @@ def _differences(has: dict[str, dict[str, Any]], want: dict[str, str]) -> tuple[
     return (*changed, *dropped)
 
 
-def _do(client: KafkaAdminClient, settings: Settings, change: Change) -> None:
+def carry_out(client: KafkaAdminClient, settings: Settings, change: Change) -> None:
     if change.kind == "create":
         options = {
             "num_partitions": change.partitions,
