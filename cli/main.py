@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from cli import demo, topics
+from cli import analyse, api, demo, replay, topics, up
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
                   help="Mask-compliance analytics on camera streams.")
 
 app.add_typer(demo.app, name="demo")
 app.add_typer(topics.app, name="topics")
+app.command()(analyse.analyse)
+app.command()(replay.replay)
+app.command()(up.up)
+app.command()(up.down)
+app.command()(up.status)
+app.command()(up.doctor)
+app.command()(api.api)
 
 
 def main() -> None:

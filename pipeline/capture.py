@@ -76,13 +76,15 @@ def tick(clock: Clock, stamp: int, now: int | None, start: int = 0) -> Clock:
     if now is None:  # a recording: gaps are real, but time does not run backwards
         back = stamp < clock.stamp - DRIFT
         return Clock(clock.stamp + clock.offset + SECOND // 25 - stamp if back else clock.offset, stamp)
-    lost = abs(stamp - clock.stamp) > JUMP or abs(stamp + clock.offset - now) > DRIFT
-    return Clock(now - stamp if lost else clock.offset, stamp)
+    if abs(stamp - clock.stamp) > JUMP or stamp + clock.offset < now - DRIFT:
+        return Clock(now - stamp, stamp)
+    # Nothing comes from the future: a packet that seems to says that those before it were late.
+    return Clock(min(clock.offset, now - stamp), stamp)
 
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """How often packets and keyframes come, learnt from packets without decoding them; µs."""
+    """How often packets and keyframes come, learnt from packets without decoding them; µs of stream time."""
 
     last: int | None = None  # time of the packet before
     gap: int = 0  # usual time from picture to picture
@@ -90,28 +92,30 @@ class Rhythm:
     gaps: tuple[int, ...] = ()  # between the last four keyframes
 
     @property
-    def every(self) -> int | None:
-        """Time from keyframe to keyframe, where that is the same each time."""
+    def every(self) -> int:
+        """Time from keyframe to keyframe, where that is the same each time; 0 where it is not."""
         if len(self.gaps) < 3 or max(self.gaps) - min(self.gaps) > max(self.gaps) // 20:
-            return None
+            return 0
         return self.gaps[-1]
 
     @property
     def sparse(self) -> bool:
         """Keyframes are regular, and pictures lie between them."""
-        return (self.every or 0) > 2 * self.gap
+        return self.every > 2 * self.gap
 
 
-def hear(rhythm: Rhythm, at: int, key: bool) -> Rhythm:
-    """`at` in decoding order, so that it grows from packet to packet."""
+def hear(rhythm: Rhythm, stamp: int, key: bool) -> Rhythm:
+    """`stamp` in decoding order, so that it grows from packet to packet."""
+    if rhythm.last is not None and not 0 < stamp - rhythm.last <= JUMP:
+        rhythm = Rhythm(gap=rhythm.gap)  # time jumped: what was learnt about keyframes does not hold
     gap = rhythm.gap
-    if rhythm.last is not None and at > rhythm.last:
+    if rhythm.last is not None:
         # up slowly, down at once: one late packet must not look like a slow camera
-        gap = min(at - rhythm.last, gap + gap // 8) if gap else at - rhythm.last
+        gap = min(stamp - rhythm.last, gap + gap // 8) if gap else stamp - rhythm.last
     if not key:
-        return replace(rhythm, last=at, gap=gap)
-    gaps = rhythm.gaps if rhythm.key is None else (*rhythm.gaps, at - rhythm.key)[-3:]
-    return Rhythm(at, gap, at, gaps)
+        return replace(rhythm, last=stamp, gap=gap)
+    gaps = rhythm.gaps if rhythm.key is None else (*rhythm.gaps, stamp - rhythm.key)[-3:]
+    return Rhythm(stamp, gap, stamp, gaps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,25 +123,37 @@ class Pace:
     """Which pictures are analysed: those nearest to an even grid."""
 
     period: int  # µs
-    due: int | None = None  # when the next picture is due; None: at once
+    due: int | None = None  # when the next picture is due, µs UTC; None: at once
 
 
 def pace(fps: float) -> Pace:
     return Pace(round(SECOND / fps))
 
 
-def take(pace: Pace, at: int, gap: int = 0, key: bool = False) -> tuple[Pace, bool]:
-    """Is the picture of time `at` due? `gap`: usual time to the next one. `key`: a keyframe among other pictures.
+def _grid(pace: Pace, rhythm: Rhythm) -> tuple[bool, int]:
+    """Do keyframes come at each n-th due time? And how far from a due time may a keyframe stand in for it, µs?
 
-    A keyframe stands in for a due time within a quarter of the period: it can be had without decoding anything else.
-    When it is late the grid moves with it, so that the rate never rises above the wanted one.
+    A keyframe can be had without decoding anything else. It stands in where the grid can be laid upon the keyframes,
+    and where there are more keyframes than due times; otherwise it would only make the spacing uneven.
     """
+    every = rhythm.every
+    if not rhythm.sparse:
+        return False, rhythm.gap // 2
+    whole = round(every / pace.period) * pace.period
+    fits = abs(every - whole) <= every // 100
+    return fits, pace.period // 4 if fits or every < pace.period else rhythm.gap // 2
+
+
+def take(pace: Pace, at: int, rhythm: Rhythm, key: bool = False) -> tuple[Pace, bool]:
+    """Is the picture of time `at` due?"""
     due = pace.due
     if due is None:
         return replace(pace, due=at + pace.period), True
-    if key and abs(at - due) <= pace.period // 4:
-        return replace(pace, due=max(due, at) + pace.period), True
-    if at + min(gap, pace.period) // 2 < due:
+    if key and rhythm.sparse:
+        fits, near = _grid(pace, rhythm)
+        if abs(at - due) <= near:
+            return replace(pace, due=(at if fits else due) + pace.period), True
+    if at + min(rhythm.gap, pace.period) // 2 < due:
         return pace, False
     due += pace.period
     if due <= at:  # nothing came for a while: no catching up
@@ -145,18 +161,19 @@ def take(pace: Pace, at: int, gap: int = 0, key: bool = False) -> tuple[Pace, bo
     return replace(pace, due=due), True
 
 
-def needless(pace: Pace, rhythm: Rhythm, at: int, key: bool) -> bool:
-    """May this packet, and all after it up to the next keyframe, stay undecoded?
+def needless(pace: Pace, rhythm: Rhythm, clock: Clock, key: bool) -> bool:
+    """May the packet just heard, and all after it up to the next keyframe, stay undecoded?
 
-    True when the next picture that is due can be had from a later keyframe. Asked only where decoding may stop.
+    Yes when the picture that is due next can be had from a later keyframe. Only where keyframes are regular.
     """
     every = rhythm.every
-    if every is None or pace.due is None or rhythm.key is None:
+    if not every or pace.due is None or rhythm.key is None or rhythm.last is None:
         return False
+    _, near = _grid(pace, rhythm)
+    late = clock.at(rhythm.key) + every - pace.due  # of the next keyframe
     if key:  # needless when the next keyframe serves as well or better
-        late = at + every - pace.due
-        return late <= 0 or late < min(pace.period // 4, pace.due - at)
-    return pace.due > rhythm.key + every - pace.period // 4 and at <= rhythm.key + every * 3 // 2
+        return late <= 0 or late < min(near, every - late)
+    return late < near and rhythm.last <= rhythm.key + every * 3 // 2
 
 
 # -- pictures -----------------------------------------------------------------------------------------------------

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from pipeline import dedup, embed, mask, pictures, trajectory
 from pipeline.mask import Looks
-from pipeline.messages import Box, Episode, Faces, Frame
-from pipeline.pictures import Image
+from pipeline.messages import Box, DeadLetter, Episode, Faces, Frame
+from pipeline.pictures import BadPicture, Image
 from pipeline.settings import Settings
 
 # So many frames are looked at side by side. A constant, not the number of cores: the faces known to a frame are those
@@ -44,7 +44,7 @@ class Flow:
 
     def __init__(self, settings: Settings, models: Models, threads: Executor | None = None) -> None:
         self.settings, self.models = settings, models
-        self.map: Callable[..., Iterable[tuple[Image, Looks]]] = threads.map if threads else map
+        self.map: Callable[..., Iterable[Any]] = threads.map if threads else map
         self.kept: dict[str, dedup.Kept] = {}
         self.seen: dict[str, mask.Seen] = {}
         self.sites: dict[str, trajectory.Site] = {}
@@ -74,6 +74,9 @@ class Flow:
                 unique.append(passed)
                 yield Record("frames.unique", passed.camera, passed)
         for frame, (picture, looks) in zip(unique, self.map(self.look, unique), strict=True):
+            if looks is None:
+                yield Record("dead.letters", "frames.unique", refused(frame, "mask", picture))
+                continue
             self.seen[frame.camera], faces = mask.step(
                 self.seen.get(frame.camera), frame, looks, picture, self.models.names, self.settings)
             self.known[frame.camera] = known(faces), faces.at
@@ -82,8 +85,11 @@ class Flow:
             yield Record("faces.embedded", faces.site, faces)
             yield from self.join(faces)
 
-    def look(self, frame: Frame) -> tuple[Image, Looks]:
-        return look(frame, self.models)
+    def look(self, frame: Frame) -> tuple[Image, Looks] | tuple[BadPicture, None]:
+        try:
+            return look(frame, self.models)
+        except BadPicture as error:
+            return error, None
 
     def join(self, faces: Faces) -> Iterator[Record]:
         waiting = self.waiting.setdefault(faces.site, [])
@@ -113,3 +119,10 @@ def known(faces: Faces) -> tuple[Box, ...]:
         (round(x0 / wide, 4), round(y0 / high, 4), round(x1 / wide, 4), round(y1 / high, 4))
         for x0, y0, x1, y1 in (face.box for face in faces.faces)
     )
+
+
+def refused(frame: Frame, stage: str, error: Exception) -> DeadLetter:
+    """Instead of a result. In memory there is no partition and no offset; the frame's id stands in."""
+    name = f"{type(error).__name__}: {error}"
+    return DeadLetter(f"frames.unique:{frame.id}:{stage}", "frames.unique", -1, -1, stage, name, frame.at, frame.camera,
+                      frame.jpeg)

@@ -185,7 +185,8 @@ def _face(name: str, frame: Frame, looks: Looks, index: int, picture: Image, qua
     return Face(
         name, (x0, y0, x1, y1), round(float(looks.scores[index]), 4),
         tuple(round(float(v), 1) for v in looks.landmarks[index].ravel()), STATES[first],
-        round(float(states[first]), 4), watched.track.id if watched else "", state, round(score, 4), quality, chip, shows,
+        round(float(states[first]), 4), watched.track.id if watched else "", state, round(score, 4), quality, chip,
+        shows,
     ), watched
 
 

@@ -9,8 +9,7 @@ import pytest
 from models import fakes
 from pipeline import messages
 from pipeline.flow import Flow, Record
-from pipeline.messages import Episode, Faces, Frame, Trajectory
-from pipeline.pictures import BadPicture
+from pipeline.messages import DeadLetter, Episode, Faces, Frame, Trajectory
 from pipeline.settings import Settings
 
 
@@ -88,9 +87,14 @@ def test_two_sites_do_not_see_each_other(site: list[Frame], plain: Settings) -> 
         ("other", 1), ("other", 2), ("site", 1), ("site", 2)]
 
 
-def test_a_picture_that_is_none_stops_the_flow_with_its_reason(plain: Settings) -> None:
-    with pytest.raises(BadPicture, match="expected a JPEG"):
-        run([Frame("door", 1, jpeg=b"GIF89a")], plain)
+def test_a_picture_that_is_none_becomes_a_dead_letter_and_the_flow_goes_on(site: list[Frame], plain: Settings) -> None:
+    bad = Frame("door", site[0].at - 1, jpeg=b"GIF89a")
+    records = run([bad, *site], plain)
+    (letter,) = [r.message for r in records if isinstance(r.message, DeadLetter)]
+    assert (letter.stage, letter.payload, letter.key) == ("mask", b"GIF89a", "door")
+    assert letter.reason.startswith("BadPicture: expected a JPEG")
+    assert {r.message.id for r in records if r.topic == "episodes"} == {
+        r.message.id for r in run(site, plain) if r.topic == "episodes"}
 
 
 def test_every_look_names_its_models(site: list[Frame], plain: Settings) -> None:
