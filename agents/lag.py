@@ -44,9 +44,7 @@ def measure(settings: Settings, client: KafkaAdminClient) -> tuple[tuple[Size, .
     return tuple(sizes), tuple(_lags(settings, client, ends, begins))
 
 
-def _offsets(
-    client: KafkaAdminClient, partitions: list[TopicPartition], spec: OffsetSpec
-) -> dict[TopicPartition, int]:
+def _offsets(client: KafkaAdminClient, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
     if not partitions:
         return {}
     found = client.list_partition_offsets(dict.fromkeys(partitions, spec))

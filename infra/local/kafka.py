@@ -53,11 +53,19 @@ class Kafka:
         if not (self.home / "log" / "meta.properties").exists():
             self._format(jvm, config)
         command = [
-            *jvm[:1], HEAP, "-Xms128m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData",
-            "-Djava.awt.headless=true", f"-Dmaskwatch.kafka={self.home}",
+            *jvm[:1],
+            HEAP,
+            "-Xms128m",
+            "-XX:+UseSerialGC",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-XX:-UsePerfData",
+            "-Djava.awt.headless=true",
+            f"-Dmaskwatch.kafka={self.home}",
             f"-Dlog4j2.configurationFile={jars.ENVIRONMENT / 'log4j2.properties'}",
-            *jvm[1:], "kafka.Kafka", str(config),
-        ]  # fmt: skip
+            *jvm[1:],
+            "kafka.Kafka",
+            str(config),
+        ]
         with (self.home / "console.log").open("wb") as console:
             self.process = process.spawn(command, console, detach=detach)
         process.remember(self.pid_file, self.process.pid, port=self.port)
@@ -172,8 +180,12 @@ background.threads=4
         """Once per data folder. A format that was cut off is done again: meta.properties comes last."""
         cluster = "M" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]  # an id must not begin with "-"
         command = [*jvm, "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster, "-c", str(config)]
-        run = subprocess.run([*command[:1], "-Xmx128m", "-XX:TieredStopAtLevel=1", *command[1:]],
-                             capture_output=True, text=True, timeout=120)  # fmt: skip
+        run = subprocess.run(
+            [*command[:1], "-Xmx128m", "-XX:TieredStopAtLevel=1", *command[1:]],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         if run.returncode:
             raise BrokerError(f"could not prepare {self.home}/log: {(run.stdout + run.stderr).strip()[-500:]}")
 

@@ -33,7 +33,7 @@ def _die_with(parent: int) -> Callable[[], None]:
 
 def spawn(
     command: Sequence[str | os.PathLike[str]],
-    output: IO[bytes] | int,
+    output: IO[bytes] | int | None,
     *,
     detach: bool = False,
     env: dict[str, str] | None = None,
@@ -41,13 +41,13 @@ def spawn(
     """Start a child in a session of its own, so that Ctrl-C reaches us alone and we choose the order of stopping.
 
     Unless `detach`, the kernel sends the child SIGTERM when the thread that called this ends, however it ends:
-    call it from a thread that lives as long as the child should.
+    call it from a thread that lives as long as the child should. `output` None: our own terminal.
     """
     return subprocess.Popen(
         [os.fspath(part) for part in command],
         stdin=subprocess.DEVNULL,
         stdout=output,
-        stderr=subprocess.STDOUT,
+        stderr=None if output is None else subprocess.STDOUT,
         start_new_session=True,
         preexec_fn=None if detach else _die_with(os.getpid()),  # two system calls, no locks taken
         env=env,

@@ -82,7 +82,7 @@ class Supervisor:
 
     def __enter__(self) -> Supervisor:
         self.data.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.data / "up.lock", "w")  # noqa: SIM115 -- held until the process ends
+        self._lock = open(self.data / "up.lock", "w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -91,7 +91,8 @@ class Supervisor:
             raise Refused(f"`maskwatch up` already runs on {self.data} ({who}); `maskwatch down` stops it") from None
         clear_away(self.data)
         for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(sign, self._on_signal)
+            if signal.getsignal(sign) is not signal.SIG_IGN:  # nohup asks for that
+                signal.signal(sign, self._on_signal)
         self.write(state="starting")
         return self
 
@@ -213,10 +214,9 @@ def clear_away(data: Path) -> list[str]:
     return left
 
 
-def stop_running(data: Path, timeout: float = PATIENCE + 25) -> int | None:
-    """Stop the `maskwatch up` of a data folder; -> its pid, None when none ran. Its children stop before it does."""
+def stop_running(data: Path, timeout: float = PATIENCE + 25) -> tuple[int | None, list[str]]:
+    """Stop the `maskwatch up` of a data folder; -> its pid if one ran, and the names of what a killed one had left."""
     found = process.recall(data / "up.json")
     if found:
         process.stop(found[0], timeout)
-    clear_away(data)
-    return found[0].pid if found else None
+    return (found[0].pid if found else None), clear_away(data)
