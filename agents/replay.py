@@ -111,14 +111,13 @@ def replay(
         failed: list[BaseException] = []
         flow = Flow(settings, models, pool)
 
-        def send(record: Record, at: int) -> None:
+        def send(record: Record) -> None:
             if record.topic == "dead.letters":
                 told.refused.append(f"{record.message.id}: {record.message.reason}")  # type: ignore[attr-defined]
                 return
             name = f"replay.{run}.{record.topic}"
-            # the record's time is the frame's, so that a replay of a replay would find it
             producer.send(
-                broker.topic(settings, name), key=record.key.encode(), timestamp_ms=at // 1000,
+                broker.topic(settings, name), key=record.key.encode(),
                 value=messages.encode(record.message, formats[name]),
             ).add_errback(failed.append)
             told.records[record.topic] = told.records.get(record.topic, 0) + 1
@@ -127,7 +126,7 @@ def replay(
 
         def work() -> None:
             for record in flow.turn(turn):
-                send(record, turn[-1].at)
+                send(record)
             if failed:
                 raise failed[0]
 

@@ -107,6 +107,7 @@ def _weights(pairs: list[str]) -> dict[str, Path]:
     for pair in pairs:
         name, _, file = pair.partition("=")
         if not file or not Path(file).is_file():
-            raise typer.BadParameter(f"expected NAME=FILE with a file that is there, got {pair!r}", param_hint="--models")
+            raise typer.BadParameter(f"expected NAME=FILE, and the file to be there, got {pair!r}",
+                                     param_hint="--models")
         chosen[name] = Path(file)
     return chosen

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.face import Embedder, Finder
-from models.manifest import checked
+from models.manifest import Broken, checked
 from models.mask import Classifier
 from models.runtime import Network
 from pipeline.mask import Looks
 from pipeline.settings import Settings
 
-_loaded: dict[tuple[Path, float, float], Models] = {}
+NAMES = ("yunet", "mask_state", "sface")
+
+_loaded: dict[tuple[Path, float, float, tuple[tuple[str, Path], ...]], Models] = {}
 _lock = threading.Lock()
 
 
@@ -31,17 +34,24 @@ class Models:
     embed_names: dict[str, str] = field(default_factory=dict)  # of those that embed
 
 
-def load(settings: Settings) -> Models:
-    """Raises manifest.Broken where weights are missing or changed."""
-    key = settings.data.absolute() / "models", settings.face_score, settings.face_pixels
+def load(settings: Settings, instead: Mapping[str, Path] | None = None) -> Models:
+    """`instead`: model -> file of other weights, for a replay that compares; they are named by their content too.
+
+    Raises manifest.Broken where weights are missing or changed."""
+    key = (settings.data.absolute() / "models", settings.face_score, settings.face_pixels,
+           tuple(sorted((instead or {}).items())))
     with _lock:
         if key not in _loaded:
             _loaded[key] = _load(*key)
         return _loaded[key]
 
 
-def _load(folder: Path, score: float, pixels: float) -> Models:
-    files = {name: checked(folder, name) for name in ("yunet", "mask_state", "sface")}
+def _load(folder: Path, score: float, pixels: float, instead: tuple[tuple[str, Path], ...]) -> Models:
+    files = {name: checked(folder, name) for name in NAMES}
+    for name, path in instead:
+        if name not in NAMES:
+            raise Broken(f"expected one of the models {', '.join(NAMES)}, got {name}")
+        files[name] = path, hashlib.sha256(path.read_bytes()).hexdigest()
     networks = {name: Network(path) for name, (path, _) in files.items()}
     find = Finder(networks["yunet"], score / 2)  # a weak detection may carry a track on (pipeline/tracks.py)
     classify = Classifier(networks["mask_state"], pixels)
