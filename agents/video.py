@@ -275,14 +275,10 @@ class Video:
                     if early and self._stop.wait(early / SECOND):
                         return
                     now = utc()
-                before = clock
                 clock = capture.tick(clock, stamp, now, self._start or 0)
-                if clock.offset != before.offset:  # time jumped: what was learnt about keyframes does not hold
-                    rhythm = Rhythm(gap=rhythm.gap)
-                at = clock.at(stamp)
-                rhythm = capture.hear(rhythm, at, key)
+                rhythm = capture.hear(rhythm, stamp, key)
                 if key or not skipping:
-                    skip = capture.needless(self._pace, rhythm, at, key)
+                    skip = capture.needless(self._pace, rhythm, clock, key)
                     if skipping and not skip:  # start anew from this keyframe, without the pictures before it
                         self._decoder.flush_buffers()
                         since = packet.pts
@@ -316,8 +312,7 @@ class Video:
                 if since is not None and pts is not None and pts < since:
                     continue  # shown before the keyframe, so made from pictures that were skipped
                 at = max(clock.at(clock.stamp if pts is None else round(pts * base * SECOND)), self._after + 1)
-                sparse = bool(picture.key_frame) and rhythm.sparse
-                self._pace, due = capture.take(self._pace, at, rhythm.gap, sparse)
+                self._pace, due = capture.take(self._pace, at, rhythm, bool(picture.key_frame))
                 if due:
                     self._after = at
                     self.width, self.height = picture.width, picture.height
