@@ -43,7 +43,7 @@ bench: setup ## cameras per core against a naive loop; overhead; latency
 	$(BIN)/python -m bench
 
 soak: setup ## the kill test with at least 50 events
-	$(BIN)/python -m tests.soak
+	$(BIN)/python -m bench.soak
 
 lock: ## resolve requirements.lock and infra/kafka/jgo.lock.toml anew
 	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
