@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from cli import analyse, api, demo, replay, topics, up
+from cli import analyse, api, demo, models, replay, topics, up
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
                   help="Mask-compliance analytics on camera streams.")
 
 app.add_typer(demo.app, name="demo")
+app.add_typer(models.app, name="models")
 app.add_typer(topics.app, name="topics")
 app.command()(analyse.analyse)
 app.command()(replay.replay)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.runtime import Network, float_input
+from models.runtime import Run, float_input
 
 CELL = 32  # the detector's coarsest stride: its input is padded to multiples of it
 SHORT = 640  # pictures whose longer side is below this are enlarged to it: the detector's anchors start at 10 pixels
@@ -27,7 +27,7 @@ class Found(NamedTuple):
 class Finder:
     """YuNet on pictures of any size."""
 
-    def __init__(self, network: Network, score: float, short: int = SHORT, long: int = LONG) -> None:
+    def __init__(self, network: Run, score: float, short: int = SHORT, long: int = LONG) -> None:
         self.network, self.score, self.short, self.long = network, score, short, long
 
     def __call__(self, picture: NDArray[np.uint8]) -> Found:
@@ -103,7 +103,7 @@ class Embedder:
     size = 112  # pixels a side
     length = 128  # of a vector
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Run) -> None:
         self.network = network
 
     def __call__(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:

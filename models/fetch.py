@@ -37,13 +37,11 @@ def missing(folder: Path) -> list[str]:
     for name, source in sources().items():
         entry = entries.get(name, {})
         whole = entry.get("source") == source.sha256 and entry.get("converter") == by
-        if not whole or any(not _is(converted(folder, name, form), entry.get(form)) for form in FORMS):
+        files = [(folder / f"{name}.onnx", source.sha256)]
+        files += [(converted(folder, name, form), entry.get(form, "")) for form in FORMS]
+        if not whole or any(not path.is_file() or digest(path) != sha for path, sha in files):
             names.append(name)
     return names
-
-
-def _is(path: Path, expected: str | None) -> bool:
-    return path.is_file() and digest(path) == expected
 
 
 def fetch(folder: Path, say: Say = silent) -> list[str]:
@@ -125,6 +123,7 @@ def _make(folder: Path, work: Path, name: str, source: Source, onnx: Path, say: 
     say(f"converting {name}", 1)
     for form in FORMS:
         os.replace(converted(work, name, form), converted(folder, name, form))
+    os.replace(onnx, folder / f"{name}.onnx")  # what OpenCV and the bench's baseline run
     entries = record(folder) | {name: entry}
     new = work / "converted.json"
     new.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.runtime import Network, float_input
+from models.runtime import Run, float_input
 from pipeline.messages import STATES
 
 SIZE = 64  # pixels a side of what the classifier sees
@@ -40,7 +40,7 @@ def crop(picture: NDArray[np.uint8], box: NDArray[np.float32], size: int = SIZE,
 class Classifier:
     """Our mask-state network on the faces of one picture."""
 
-    def __init__(self, network: Network, least: float) -> None:
+    def __init__(self, network: Run, least: float) -> None:
         self.network = network
         self.least = least  # pixels: a face whose shorter side is below is `unknown` without looking
 

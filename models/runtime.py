@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Fill = Callable[[NDArray[Any]], None]  # writes a network's input in place
+Run = Callable[[tuple[int, ...], Fill], list[NDArray[Any]]]  # input shape, fill -> outputs: what a Network is
+
 SIZES = 4  # interpreters a thread keeps of one network: a worker's cameras seldom have more picture sizes than that
 
 
@@ -21,7 +24,7 @@ class Network:
         self.path = path
         self._mine = threading.local()
 
-    def __call__(self, shape: tuple[int, ...], fill: Callable[[NDArray[Any]], None]) -> list[NDArray[Any]]:
+    def __call__(self, shape: tuple[int, ...], fill: Fill) -> list[NDArray[Any]]:
         """`fill` writes the input into the network's own memory, which spares a copy. -> outputs, in file order."""
         lite, outputs = self._interpreter(shape)
         fill(lite.tensor(lite.get_input_details()[0]["index"])())
@@ -47,7 +50,7 @@ class Network:
         return kept[shape]
 
 
-def float_input(picture: NDArray[np.uint8]) -> Callable[[NDArray[Any]], None]:
+def float_input(picture: NDArray[np.uint8]) -> Fill:
     """Fills a (1, H, W, 3) input with a picture that may be smaller: black to the right and below."""
     height, width = picture.shape[:2]
 

@@ -1,0 +1,1 @@
+"""How our own weights are made: `python -m models.train.mask_state DATA`."""
