@@ -1,6 +1,6 @@
-"""What topics.yaml and messages.py publish: JSON Schemas, the AsyncAPI document, tables, the flow picture.
+"""What topics.yaml, messages.py and settings.py publish: JSON Schemas, AsyncAPI, tables, the flow picture.
 
-All of it is text made from the same two files, so that nobody has to keep a description up to date by hand. Also here:
+All of it is text made from the same files, so that nobody has to keep a description up to date by hand. Also here:
 the check that a change to a message leaves old records readable and old readers right.
 """
 
@@ -13,13 +13,15 @@ import re
 import tokenize
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import yaml
+from pydantic import SecretStr
 
 from pipeline import messages, topics
 from pipeline.messages import MESSAGES
+from pipeline.settings import Settings
 from pipeline.topics import FLOW, PLANNED, REPLAYED, Topic
 
 Schema = dict[str, Any]
@@ -424,13 +426,27 @@ def _type(part: Schema) -> str:
     return "bytes (base64 in JSON)" if part.get("contentEncoding") == "base64" else str(part["type"])
 
 
-def placed(text: str, picture: str, file: str) -> str:
-    """`text` with the flow picture between its two markers. Raises BadContract where they are missing."""
+def settings() -> str:
+    """Every setting as a Markdown table, with the name of its environment variable."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+        shown = "" if default in ("", None) else f"`{default}`"
+        kinds = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        meaning = "; ".join(
+            [*([field.description] if field.description else []), *([", ".join(kinds)] if kinds else [])]
+        )
+        lines.append(f"| `MASKWATCH_{name.upper()}` | {shown} | {_cell(meaning)} |")
+    return "\n".join(lines)
+
+
+def placed(text: str, made: str, file: str) -> str:
+    """`text` with what was made between its two markers. Raises BadContract where they are missing."""
     before, mark, rest = text.partition(OPEN)
     _, end, after = rest.partition(CLOSE)
     if not mark or not end:
-        raise BadContract(f"{file}: expected the lines {OPEN} and {CLOSE} around the flow picture")
-    return f"{before}{OPEN}\n```mermaid\n{picture}\n```\n{CLOSE}{after}"
+        raise BadContract(f"{file}: expected the lines {OPEN} and {CLOSE} around what is generated")
+    return f"{before}{OPEN}\n{made}\n{CLOSE}{after}"
 
 
 # -- files
@@ -439,6 +455,7 @@ def placed(text: str, picture: str, file: str) -> str:
 FOLDER = Path("docs/contract")
 BASELINE = Path("tests/data/messages/schemas")  # every version ever published; never rewritten
 READMES = (Path("README.md"), Path("README.zh-CN.md"))
+OPERATING = Path("docs/operating.md")
 
 
 def publish(root: Path, listed: Iterable[Topic] | None = None) -> dict[Path, str]:
@@ -460,12 +477,12 @@ def publish(root: Path, listed: Iterable[Topic] | None = None) -> dict[Path, str
     faults += unchanged(listed, known)
     known |= {topic.name: outline(topic) for topic in listed if topic.name not in known}
     files[BASELINE / "topics.json"] = json.dumps(known, indent=2) + "\n"
-    picture = mermaid(listed)
-    for readme in READMES:
+    picture = f"```mermaid\n{mermaid(listed)}\n```"
+    for file, part in [*((readme, picture) for readme in READMES), (OPERATING, settings())]:
         try:
-            files[readme] = placed((root / readme).read_text(encoding="utf-8"), picture, readme.name)
+            files[file] = placed((root / file).read_text(encoding="utf-8"), part, file.name)
         except FileNotFoundError:
-            faults.append(f"{readme}: expected the file, found none; is {root} a checkout of Maskwatch?")
+            faults.append(f"{file}: expected the file, found none; is {root} a checkout of Maskwatch?")
         except BadContract as error:
             faults.append(str(error))
     if faults:

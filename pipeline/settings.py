@@ -24,8 +24,8 @@ class Settings(BaseSettings):
     kafka_cert: Path | None = Field(default=None, description="PEM file of the client certificate (mutual TLS)")
     kafka_key: Path | None = Field(default=None, description="PEM file of the client certificate's key")
     kafka_sasl: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    kafka_user: str = ""
-    kafka_password: SecretStr = SecretStr("")
+    kafka_user: str = Field(default="", description="name for SASL")
+    kafka_password: SecretStr = Field(default=SecretStr(""), description="password for SASL")
     topic_prefix: str = Field(default="", description="before every topic and group name: several systems, one cluster")
     replication: int = Field(default=1, ge=1, description="copies of each partition; 3 on a cluster")
     host: str = Field(default="127.0.0.1", description="address the API listens on")
@@ -41,11 +41,11 @@ class Settings(BaseSettings):
     # work
     threads: int = Field(default=0, ge=0, description="inference threads of a worker; 0 = the cores available")
     batch: int = Field(default=16, ge=1, description="most messages a stage handles in one turn")
-    seed: int = 20261123  # of every sample that is drawn
+    seed: int = Field(default=20261123, description="of every sample that is drawn")
 
     # capture
     queue: int = Field(default=16, ge=1, description="pictures of one camera waiting to be sent; the oldest is dropped")
-    jpeg_quality: int = Field(default=85, ge=30, le=100)
+    jpeg_quality: int = Field(default=85, ge=30, le=100, description="of the pictures on `frames`")
     behind: float = Field(default=10.0, description="seconds the mask stage may lag before capture thins its pictures")
     reconnect: float = Field(default=30.0, description="longest wait between two attempts to reach a camera, seconds")
 

@@ -103,7 +103,7 @@ def checkout(tmp_path: Path) -> Path:
     """What `publish` reads and writes, copied."""
     for part in (contract.FOLDER, contract.BASELINE):
         shutil.copytree(ROOT / part, tmp_path / part)
-    for file in (*contract.READMES, Path("topics.yaml")):
+    for file in (*contract.READMES, contract.OPERATING, Path("topics.yaml")):
         shutil.copy(ROOT / file, tmp_path / file)
     return tmp_path
 
