@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from litestar import Litestar, MediaType, Request, Response, get
-from litestar.config.allowed_hosts import AllowedHostsConfig
-from litestar.exceptions import ServiceUnavailableException
+from litestar.exceptions import ClientException, ServiceUnavailableException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
@@ -27,6 +26,7 @@ _SUM = base64.b64encode(hashlib.sha256(_script[1].encode()).digest()).decode()
 POLICY = (
     f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_SUM}'; connect-src 'self'; base-uri 'none'"
 )
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
@@ -96,13 +96,16 @@ def create_app(settings: Settings) -> Litestar:
         finally:
             app.state.watch.stop()
 
-    # on loopback, a page of another site must not reach us under a name of its own
-    loopback = settings.host in ("127.0.0.1", "localhost", "::1")
-    hosts = AllowedHostsConfig(allowed_hosts=["127.0.0.1", "localhost", "[::1]"]) if loopback else None
+    async def ours(request: Request[Any, Any, Any]) -> None:
+        """On loopback, a page of another site must not reach us under a name of its own."""
+        host = re.sub(r":[0-9]+$", "", request.headers.get("host", ""))
+        if settings.host.strip("[]") in LOOPBACK and host.strip("[]") not in LOOPBACK:
+            raise ClientException(f"expected one of {', '.join(LOOPBACK)} as host, got {host!r}")
+
     return Litestar(
         [page, health, ready, status],
         lifespan=[watching],
-        allowed_hosts=hosts,
+        before_request=ours,
         openapi_config=OpenAPIConfig("Maskwatch", "0.1.0", path="/schema", render_plugins=[JsonRenderPlugin()]),
         logging_config=None,
     )

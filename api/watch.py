@@ -137,7 +137,7 @@ class Watch:
             client_id="maskwatch-page",
             bootstrap_timeout_ms=4000,
             request_timeout_ms=5000,
-            default_api_timeout_ms=6000,
+            reconnect_backoff_max_ms=1000,
         )
         with closing(client):
             while not self._stopped.is_set():
@@ -187,6 +187,7 @@ def _consumer(settings: Settings) -> Iterator[KafkaConsumer]:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         bootstrap_timeout_ms=5000,
+        reconnect_backoff_max_ms=1000,
         max_partition_fetch_bytes=4 << 20,
     )
     with closing(consumer):

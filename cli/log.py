@@ -17,8 +17,13 @@ CHATTY = ("kafka", "aiokafka", "faust", "mode", "asyncio", "urllib3", "libav", "
 def configure(settings: Settings, **always: Any) -> None:
     """Once at the start of a process. `always`: what each line of it should carry, such as worker="host:1"."""
     level = getattr(logging, settings.log.upper())
+
+    def add_always(_logger: Any, _method: str, event: Any) -> Any:
+        return always | event
+
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        add_always,  # not a context variable: threads do not inherit those
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -46,5 +51,3 @@ def configure(settings: Settings, **always: Any) -> None:
     root.setLevel(level)
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(**always)

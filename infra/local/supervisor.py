@@ -90,9 +90,10 @@ class Supervisor:
             who = f"pid {found[0].pid}" if found else "another process"
             raise Refused(f"`maskwatch up` already runs on {self.data} ({who}); `maskwatch down` stops it") from None
         clear_away(self.data)
-        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(sign) is not signal.SIG_IGN:  # nohup asks for that
-                signal.signal(sign, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks for that
+            signal.signal(signal.SIGHUP, self._on_signal)
         self.write(state="starting")
         return self
 
