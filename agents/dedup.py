@@ -19,7 +19,8 @@ def build(settings: Settings) -> App:
     async def turn(states: States, works: Sequence[Work]) -> None:
         for work in works:
             kept, frame = dedup.step(states.get(work.key), work.message, settings)
-            states[work.key] = msgspec.structs.replace(kept, version=work.offset)
+            if work.message.source != "inspection":  # a phone photo is always news, and nothing is kept of it
+                states[work.key] = msgspec.structs.replace(kept, version=work.offset)
             if frame is not None:
                 work.send("frames.unique", frame.camera, frame)
 

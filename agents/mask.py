@@ -29,8 +29,10 @@ def build(settings: Settings, models: flow.Models | None = None) -> App:
     def fold(states: States, works: Sequence[Work], seen: Sequence[tuple[Image, Looks]]) -> None:
         for work, (picture, looks) in zip(works, seen, strict=True):
             state, faces = mask.step(states.get(work.key), work.message, looks, picture, names, settings)
-            states[work.key] = msgspec.structs.replace(state, version=work.offset)
-            work.send("faces", faces.camera, faces)
+            if work.message.source != "inspection":  # a phone photo is looked at by itself
+                states[work.key] = msgspec.structs.replace(state, version=work.offset)
+            if faces is not None:
+                work.send("faces", faces.camera, faces)
 
     async def turn(states: States, works: Sequence[Work]) -> None:
         loop = asyncio.get_running_loop()

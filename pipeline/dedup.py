@@ -76,16 +76,23 @@ def sampled(frame: Frame, settings: Settings) -> bool:
 
 
 def step(kept: Kept | None, frame: Frame, settings: Settings) -> tuple[Kept, Frame | None]:
-    """One frame of one camera. Frames older than the last one (re-driven by hand) pass and change nothing."""
+    """One frame of one camera.
+
+    A phone photo is always news and changes nothing; nor does a frame that comes after younger ones (a worker that was
+    stalled), which passes marked `late`. The last frame again is no frame at all."""
     kept = kept or Kept()
-    if frame.at <= kept.at:
-        return kept, msgspec.structs.replace(frame, ledger=kept.ledger)
     tell = msgspec.structs.replace
+    if frame.source == "inspection":
+        return kept, frame
+    if frame.at < kept.at or frame.late:
+        return kept, tell(frame, late=True, ledger=kept.ledger)
+    if frame.at == kept.at:
+        return kept, None
     ledger = tell(kept.ledger, seen=kept.ledger.seen + 1)
     if frame.ended:
         ledger = tell(ledger, kept=ledger.kept + 1)
         return Kept(version=kept.version, at=frame.at, ledger=ledger), tell(frame, ledger=ledger)
-    if len(frame.digest) != WIDE * HIGH or frame.source == "inspection":  # a phone photo is always news
+    if len(frame.digest) != WIDE * HIGH:
         ledger = tell(ledger, kept=ledger.kept + 1)
         return tell(kept, at=frame.at, ledger=ledger), tell(frame, ledger=ledger)
 

@@ -79,6 +79,8 @@ class Flow:
                 continue
             self.seen[frame.camera], faces = mask.step(
                 self.seen.get(frame.camera), frame, looks, picture, self.models.names, self.settings)
+            if faces is None:
+                continue
             self.known[frame.camera] = known(faces), faces.at
             yield Record("faces", faces.camera, faces)
             faces = embed.step(faces, self.models.embed, self.models.embed_names)

@@ -67,12 +67,15 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 def step(seen: Seen | None, frame: Frame, looks: Looks, picture: Image, models: dict[str, str], settings: Settings
-         ) -> tuple[Seen, Faces]:
+         ) -> tuple[Seen, Faces | None]:
     """One frame of one camera; `picture` is the frame's JPEG decoded, `looks` what the models saw in it.
 
-    A frame older than the last one (re-driven by hand) is answered by itself: its faces get no track."""
+    A phone photo, and a frame that is `late`, is answered by itself: its faces get no track. A frame that was answered
+    before (its worker died before it could say so) is not answered again: None."""
     seen = seen or Seen()
-    late = frame.at <= seen.at
+    late = frame.late or frame.source == "inspection"
+    if frame.at <= seen.at and not late:
+        return seen, None
     gone = [] if late else [w for w in seen.watched
                             if frame.ended or (frame.at - w.track.at) / 1e6 > settings.track_gap]
     alive = tuple(w for w in seen.watched if w not in gone) if not late else ()

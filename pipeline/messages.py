@@ -50,6 +50,7 @@ class Frame(msgspec.Struct, frozen=True):
     ended: bool = False  # no more pictures until the camera comes back: tracks end here
     audit: bool = False  # dedup would have dropped it; analysed as a sample of what dropping misses
     ledger: Ledger | None = None  # dedup's totals up to and with this frame; set on frames.unique
+    late: bool = False  # it came after younger ones of its camera: looked at by itself, in no track and on no route
 
     @property
     def id(self) -> str:
@@ -216,6 +217,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     at: int  # timestamp of the refused record, µs UTC
     key: str = ""  # of the refused record, as text; bytes that are not UTF-8 are replaced
     payload: bytes = b""  # the refused record, byte for byte
+    redriven: int = 0  # when it was sent to its topic again, µs UTC; 0 = not yet. The newest message of an id counts
 
 
 MESSAGES: dict[str, type[msgspec.Struct]] = {

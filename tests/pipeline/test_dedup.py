@@ -128,7 +128,7 @@ def test_the_end_of_a_stream_passes_and_is_forgotten(plain: Settings) -> None:
     assert ledger.kept == 3
 
 
-def test_a_frame_from_the_past_passes_and_changes_nothing(plain: Settings) -> None:
+def test_a_frame_from_the_past_passes_as_late_and_changes_nothing(plain: Settings) -> None:
     stream = frames(*[grey()] * 4)
     kept = None
     for frame in stream:
@@ -136,7 +136,8 @@ def test_a_frame_from_the_past_passes_and_changes_nothing(plain: Settings) -> No
     after, out = dedup.step(kept, stream[1], plain)
     assert after == kept
     assert out is not None
-    assert out.at == stream[1].at
+    assert (out.at, out.late) == (stream[1].at, True)
+    assert dedup.step(kept, stream[-1], plain) == (kept, None)
 
 
 def test_a_phone_photo_is_never_dropped(plain: Settings) -> None:

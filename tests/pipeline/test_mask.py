@@ -105,10 +105,24 @@ def test_the_end_of_a_stream_ends_every_track(plain: Settings, make_walk: Callab
 def test_a_frame_from_the_past_is_answered_without_touching_the_tracks(plain: Settings, make_walk: Callable) -> None:
     frames = make_walk("cam", 0, 3, 1, lambda t: "worn")[:10]
     seen, told = run(frames, plain)
-    after, again = run(frames[3:4], plain, seen)
+    after, again = run([msgspec.structs.replace(frames[3], late=True)], plain, seen)
     assert after == seen
     assert [f.box for f in again[0].faces] == [f.box for f in told[3].faces]
     assert [f.track for f in again[0].faces] == [""]
+
+
+def test_a_frame_that_was_answered_is_not_answered_again(plain: Settings, make_walk: Callable) -> None:
+    frames = make_walk("cam", 0, 3, 1, lambda t: "worn")[:10]
+    seen, _ = run(frames, plain)
+    assert run(frames[3:], plain, seen) == (seen, [None] * 7)
+
+
+def test_a_phone_photo_is_answered_as_often_as_it_comes_and_leaves_no_trace(plain: Settings, make_walk: Callable) -> None:
+    photo = msgspec.structs.replace(make_walk("round", 0, 3, 1, lambda t: "none")[3], source="inspection")
+    seen, told = run([photo, photo], plain)
+    assert seen == mask.Seen()
+    assert told[0] == told[1]
+    assert [(f.look, f.track) for f in told[0].faces] == [("none", "")]
 
 
 def test_an_audited_frame_with_a_face_nobody_knew_of_is_a_miss(plain: Settings, make_walk: Callable) -> None:
