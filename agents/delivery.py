@@ -43,6 +43,7 @@ State = Any  # a stage's msgspec.Struct
 Turn = Callable[["States", "list[Work]"], Awaitable["Iterable[Work] | None"]]
 
 DEAD = "dead.letters"
+REDRIVEN = "maskwatch-redriven"  # header of a record that was sent again by hand, and of what is made of it
 LETTER = 5 * 1024 * 1024  # bytes of a payload that still fits dead.letters as base64: 8 MiB · 3/4, less the rest of it
 REFUSED = 32  # messages in a row that a stage may refuse before it is the stage that is at fault
 READ = 10.0  # seconds a read of a gap waits for a record
@@ -84,6 +85,7 @@ class Work:
     partition: int
     offset: int
     at: int  # timestamp of the record, µs UTC
+    redriven: bool  # sent again by hand out of dead.letters, or made of one that was; else a late one is a second copy
     epoch: int  # changes with every rebalance: a stage that holds works forgets those of an earlier one
     _line: Line = field(repr=False)
     _event: Any = field(repr=False)
@@ -205,7 +207,7 @@ class Line:
         self._epoch = -1
         self._next: dict[TP, int] = {}  # the offset that must come next
         self._open: dict[TP, deque[Work]] = {}  # taken and not yet acknowledged, in order
-        self._said: list[tuple[topics.Topic, bytes, bytes]] = []
+        self._said: list[tuple[topics.Topic, bytes, bytes, bool]] = []
         self._refused_in_a_row = 0
         self._getting: asyncio.Task[Any] | None = None
         self._stopping = asyncio.Event()
@@ -219,12 +221,12 @@ class Line:
 
     # -- what a stage says ----------------------------------------------------------------------------------------
 
-    def say(self, name: str, key: str, message: msgspec.Struct) -> None:
+    def say(self, name: str, key: str, message: msgspec.Struct, *, redriven: bool = False) -> None:
         target = self.targets.get(name) or self.targets.setdefault(name, topics.find(name))
         value = encode(message, target.format)
         if len(value) + len(key) + 512 > target.max_bytes:  # 512: the record's frame and the batch's
             raise TooLarge(f"expected a {target.name} of at most {target.max_bytes} bytes, got {len(value)} for {key}")
-        self._said.append((target, key.encode(), value))
+        self._said.append((target, key.encode(), value, redriven))
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -301,6 +303,7 @@ class Line:
             partition=tp.partition,
             offset=offset,
             at=int((message.timestamp or 0) * 1_000_000),
+            redriven=any(name == REDRIVEN for name, _ in message.headers or ()),
             epoch=self._epoch,
             _line=self,
             _event=event,
@@ -405,7 +408,7 @@ class Line:
             try:
                 work.message = self._decode(work)
             except BadMessage as error:
-                self._refuse(work, str(error))
+                self.refuse(work, str(error))
                 over.append(work)
                 continue
             state = self.kept.states.get(work.key) if self.kept is not None else None
@@ -445,12 +448,12 @@ class Line:
             if len(works) > 1:
                 half = len(works) // 2
                 return await self._fold(states, works[:half]) + await self._fold(states, works[half:])
-            self._refuse(works[0], f"{type(error).__name__}: {error}", error)
+            self.refuse(works[0], f"{type(error).__name__}: {error}", error)
             return works
         self._refused_in_a_row = 0
         return list(works) if finished is None else list(finished)
 
-    def _refuse(self, work: Work, reason: str, error: Exception | None = None) -> None:
+    def refuse(self, work: Work, reason: str, error: Exception | None = None) -> None:
         """A dead letter in place of whatever the stage would have said."""
         if error is not None:  # it was decoded: so either this one is odd or the stage is
             self._refused_in_a_row += 1
@@ -491,13 +494,19 @@ class Line:
     async def _deliver(self) -> None:
         """Until the broker has every output, in the order they were said."""
         if self._said:
-            await self._send([(self.prefix + topic.name, key, value, None) for topic, key, value in self._said])
+            await self._send(
+                [
+                    (self.prefix + topic.name, key, value, None, [(REDRIVEN, b"1")] if redriven else None)
+                    for topic, key, value, redriven in self._said
+                ]
+            )
             self.counts["sent"] += len(self._said)
 
-    async def _send(self, records: list[tuple[str, bytes, bytes, int | None]]) -> None:
+    async def _send(self, records: list[tuple[str, bytes, bytes, int | None, list[tuple[str, bytes]] | None]]) -> None:
         producer = await self.app.maybe_start_producer()
         waiting = [
-            await producer.send(topic, key, value, partition, None, None) for topic, key, value, partition in records
+            await producer.send(topic, key, value, partition, None, headers)
+            for topic, key, value, partition, headers in records
         ]
         for result in waiting:
             await result
@@ -570,10 +579,10 @@ class Line:
             value = encode(state, "msgpack")
             if len(value) > apps.STATE - 1024:
                 raise BadState(f"{self.stage}: the state of {key} is {len(value)} bytes, at most {apps.STATE} are kept")
-            records.append((self.changelog, key.encode(), value, place))
+            records.append((self.changelog, key.encode(), value, place, None))
         if records:
             await self._send(records)
-        for (_, key, _, place), state in zip(records, new.values(), strict=True):
+        for (_, key, _, place, _), state in zip(records, new.values(), strict=True):
             name = key.decode()
             held = kept.states.get(name)
             if held is None or self.version(state) >= self.version(held):

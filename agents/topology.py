@@ -30,16 +30,20 @@ class Stuck(RuntimeError):
     """A recovery that does not end."""
 
 
-def build(stages: Iterable[str], settings: Settings) -> list[Service]:
-    """The services of these stages, in flow order; all of them for none. Imports only what is asked for."""
+def chosen(stages: Iterable[str]) -> tuple[str, ...]:
+    """These stages in flow order; all of them for none. Raises UnknownStage."""
     wanted = set(stages) or set(STAGES)
     if unknown := sorted(wanted - set(STAGES)):
         raise UnknownStage(f"no stage {', '.join(unknown)}; there are {', '.join(STAGES)}")
+    return tuple(stage for stage in STAGES if stage in wanted)
+
+
+def build(stages: Iterable[str], settings: Settings) -> list[Service]:
+    """The services of these stages, in flow order. Imports only what is asked for."""
     services = []
-    for stage in STAGES:
-        if stage in wanted:
-            module = importlib.import_module(f"agents.{stage}")
-            services.append(module.Capture(settings) if stage == "capture" else module.build(settings))
+    for stage in chosen(stages):
+        module = importlib.import_module(f"agents.{stage}")
+        services.append(module.Capture(settings) if stage == "capture" else module.build(settings))
     return services
 
 
