@@ -18,7 +18,8 @@ def build(settings: Settings) -> App:
 
     async def turn(states: States, works: Sequence[Work]) -> None:
         for work in works:
-            kept, frame = dedup.step(states.get(work.key), work.message, settings)
+            message = msgspec.structs.replace(work.message, late=True) if work.redriven else work.message
+            kept, frame = dedup.step(states.get(work.key), message, settings)
             if work.message.source != "inspection":  # a phone photo is always news, and nothing is kept of it
                 states[work.key] = msgspec.structs.replace(kept, version=work.offset)
             if frame is not None:

@@ -28,7 +28,8 @@ def build(settings: Settings, models: flow.Models | None = None) -> App:
 
     def fold(states: States, works: Sequence[Work], seen: Sequence[tuple[Image, Looks]]) -> None:
         for work, (picture, looks) in zip(works, seen, strict=True):
-            state, faces = mask.step(states.get(work.key), work.message, looks, picture, names, settings)
+            message = msgspec.structs.replace(work.message, late=True) if work.redriven else work.message
+            state, faces = mask.step(states.get(work.key), message, looks, picture, names, settings)
             if work.message.source != "inspection":  # a phone photo is looked at by itself
                 states[work.key] = msgspec.structs.replace(state, version=work.offset)
             if faces is not None:
