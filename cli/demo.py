@@ -12,9 +12,13 @@ app = typer.Typer(no_args_is_help=True, help="The rendered demo site: three came
 
 @app.command()
 def render(
-    out: Annotated[Path | None, typer.Option(help="Folder for clips, plan and truth; default: demo in the data folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for clips, plan and truth; default: demo in the data folder.")
+    ] = None,
     seconds: Annotated[int, typer.Option(min=15, help="Length of each clip; the scenario takes 60.")] = 60,
-    seed: Annotated[int | None, typer.Option(help="Other clothes, masks and times of walking; default: the setting `seed`.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Other clothes, masks and times of walking; default: the setting `seed`.")
+    ] = None,
 ) -> None:
     """Fetch the face pictures and render the three clips, the floor plan and the ground truth.
 

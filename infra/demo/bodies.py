@@ -50,7 +50,13 @@ def neck(skin: Colour) -> Layers:
     alpha = np.zeros(size, np.uint8)
     middle, line = WIDE / 2 * PIXELS, NECK * PIXELS
     wide, up, down = 0.052 * PIXELS, 0.115 * PIXELS, 0.09 * PIXELS
-    shape = [(middle - wide, line - up), (middle + wide, line - up), (middle + wide * 1.15, line), (middle, line + down), (middle - wide * 1.15, line)]
+    shape = [
+        (middle - wide, line - up),
+        (middle + wide, line - up),
+        (middle + wide * 1.15, line),
+        (middle, line + down),
+        (middle - wide * 1.15, line),
+    ]
     cv2.fillPoly(alpha, [(np.array(shape) * 16).round().astype(np.int32)], 255, cv2.LINE_AA, 4)
     across = (np.arange(size[1]) - middle) / wide
     light = (0.84 - 0.16 * np.clip(np.abs(across), 0, 1.2) ** 2)[None, :] * np.ones((size[0], 1))
@@ -76,7 +82,9 @@ def body(tall: float, coat: Colour, trousers: Colour, skin: Colour, phase: int) 
         cv2.fillPoly(picture, shape, tone, cv2.LINE_AA, 4)
         cv2.fillPoly(alpha, shape, 255, cv2.LINE_AA, 4)
 
-    def limb(a: tuple[float, float], b: tuple[float, float], w0: float, w1: float, colour: Colour, shade: float) -> None:
+    def limb(
+        a: tuple[float, float], b: tuple[float, float], w0: float, w1: float, colour: Colour, shade: float
+    ) -> None:
         dx, dy = b[0] - a[0], b[1] - a[1]
         length = (dx * dx + dy * dy) ** 0.5 or 1
         nx, ny = -dy / length, dx / length
@@ -88,7 +96,10 @@ def body(tall: float, coat: Colour, trousers: Colour, skin: Colour, phase: int) 
     # legs: the one in front is a little lower and lighter
     for side in sorted((-1, 1), key=lambda s: s * swing):
         ahead = side * swing
-        foot = (side * (0.10 - 0.02 * abs(swing)), floor - 0.05 + 0.035 * ahead - 0.05 * max(0.0, side * cos(turn)) * (phase >= 0))
+        foot = (
+            side * (0.10 - 0.02 * abs(swing)),
+            floor - 0.05 + 0.035 * ahead - 0.05 * max(0.0, side * cos(turn)) * (phase >= 0),
+        )
         limb((side * 0.11, hip), foot, 0.095, 0.06, trousers, 0.92 + 0.10 * ahead)
         fill([(foot[0] - 0.055, foot[1]), (foot[0] + 0.055, foot[1]), (foot[0] + 0.06, foot[1] + 0.07),
               (foot[0] - 0.06, foot[1] + 0.07)], (44, 42, 42))  # fmt: skip
@@ -102,13 +113,16 @@ def body(tall: float, coat: Colour, trousers: Colour, skin: Colour, phase: int) 
         limb((hand[0], hand[1] + 0.03), (hand[0], hand[1] + 0.07), 0.035, 0.03, skin, 0.95)
     # coat down to the knees
     flare = 0.012 * sin(2 * turn)
-    fill([(-0.075, NECK - 0.03), (-0.20, NECK + 0.02), (-0.245, NECK + 0.09), (-0.235, NECK + 0.30), (-0.215, NECK + 0.52),
-          (-0.245 - flare, NECK + 0.88), (0.245 + flare, NECK + 0.88), (0.215, NECK + 0.52), (0.235, NECK + 0.30),
-          (0.245, NECK + 0.09), (0.20, NECK + 0.02), (0.075, NECK - 0.03)], coat)  # fmt: skip
+    half = [(0.075, -0.03), (0.20, 0.02), (0.245, 0.09), (0.235, 0.30), (0.215, 0.52), (0.245 + flare, 0.88)]
+    fill([(-x, NECK + y) for x, y in half] + [(x, NECK + y) for x, y in reversed(half)], coat)
     # shirt, lapels, seam, pocket, badge
     fill([(-0.06, NECK - 0.035), (0.06, NECK - 0.035), (0.0, NECK + 0.22)], (214, 206, 196))
     for side in (-1, 1):
-        fill([(side * 0.06, NECK - 0.045), (side * 0.105, NECK - 0.01), (side * 0.10, NECK + 0.10), (0.0, NECK + 0.24)], coat, 0.93)
+        fill(
+            [(side * 0.06, NECK - 0.045), (side * 0.105, NECK - 0.01), (side * 0.10, NECK + 0.10), (0.0, NECK + 0.24)],
+            coat,
+            0.93,
+        )
     fill([(-0.006, NECK + 0.24), (0.006, NECK + 0.24), (0.006, NECK + 0.88), (-0.006, NECK + 0.88)], coat, 0.78)
     fill([(0.08, NECK + 0.20), (0.17, NECK + 0.20), (0.17, NECK + 0.31), (0.08, NECK + 0.31)], coat, 0.92)
     fill([(0.095, NECK + 0.155), (0.155, NECK + 0.155), (0.155, NECK + 0.235), (0.095, NECK + 0.235)], (230, 226, 220))
@@ -118,6 +132,10 @@ def body(tall: float, coat: Colour, trousers: Colour, skin: Colour, phase: int) 
     across = (np.arange(size[1]) / PIXELS - WIDE / 2) / 0.26
     light = (1.03 - 0.20 * np.clip(np.abs(across), 0, 1.3) ** 2)[None, :]
     light = light * np.linspace(1.02, 0.86, size[0])[:, None]
-    folds = cv2.resize(np.random.default_rng(3).normal(0, 0.035, (18, 10)).astype(np.float32), size[::-1], interpolation=cv2.INTER_CUBIC)
+    folds = cv2.resize(
+        np.random.default_rng(3).normal(0, 0.035, (18, 10)).astype(np.float32),
+        size[::-1],
+        interpolation=cv2.INTER_CUBIC,
+    )
     picture = np.clip(picture * (light + folds)[..., None], 0, 255).astype(np.uint8)
     return layers(cv2.GaussianBlur(picture, (0, 0), 1.0), cv2.GaussianBlur(alpha, (0, 0), 0.8))

@@ -162,10 +162,10 @@ def mask_shape(wearer: Head, pull: float) -> tuple[Points, list[Points]]:
     down = (mouth - eyes) / np.linalg.norm(mouth - eyes)
     over = np.array([down[1], -down[0]], np.float32)  # towards the person's left, the picture's right
     unit = float(np.linalg.norm(mouth - eyes))  # eyes to mouth
-    (x0, y0), (x1, y1) = wearer.box
+    (x0, _), (x1, y1) = wearer.box
     # the face's edges across, seen from the mouth: they are not symmetric on a turned head
     to_left, to_right = float(mouth[0] - x0) * 0.93, float(x1 - mouth[0]) * 0.93
-    chin = min(float((y1 - mouth[1])) * 0.98 / unit, 0.92)  # below the mouth, in units
+    chin = min(float(y1 - mouth[1]) * 0.98 / unit, 0.92)  # below the mouth, in units
     bridge = float((nose - eyes) @ down) / unit  # nose tip below the eyes, in units
     lean = float((nose - eyes) @ over)  # how far the nose points aside
 

@@ -74,17 +74,33 @@ def as_svg(scale: float = 30.0) -> str:
         turn = outline[2][1] - outline[0][1] > outline[1][0] - outline[0][0]
         x, y = middle[0] * scale, height - (middle[1] - (0 if turn else 0.8)) * scale
         spin = f' transform="rotate(-90 {x:g} {y:g}) translate(0 -22)"' if turn else ""
-        parts.append(f'<text x="{x:g}" y="{y:g}" font-size="15" fill="#5b6672" text-anchor="middle"{spin}>{name}</text>')
+        parts.append(
+            f'<text x="{x:g}" y="{y:g}" font-size="15" fill="#5b6672" text-anchor="middle"{spin}>{name}</text>'
+        )
     # doorways: gaps in the walls where the way passes
-    for x0, y0, x1, y1 in ((13, 2.6, 13, 4.4), (16, 4.8, 18, 4.8), (16, 15.6, 18, 15.6), (26.3, 15.6, 28.3, 15.6), (0, 2.4, 0, 4.6)):
+    for x0, y0, x1, y1 in (
+        (13, 2.6, 13, 4.4),
+        (16, 4.8, 18, 4.8),
+        (16, 15.6, 18, 15.6),
+        (26.3, 15.6, 28.3, 15.6),
+        (0, 2.4, 0, 4.6),
+    ):
         parts.append(f'<polyline points="{points(((x0, y0), (x1, y1)))}" stroke="#ffffff" stroke-width="7"/>')
-    parts.append(f'<polyline points="{points(WAY)}" fill="none" stroke="#9db4c8" stroke-width="3" stroke-dasharray="9 7"/>')
+    parts.append(
+        f'<polyline points="{points(WAY)}" fill="none" stroke="#9db4c8" stroke-width="3" stroke-dasharray="9 7"/>'
+    )
     for _, name, (x, y), direction, reach in CAMERAS:
         ahead = {0.0: (0, 1), 180.0: (0, -1), 270.0: (-1, 0)}[direction]
         aside, half = (ahead[1], -ahead[0]), tan(radians(VIEW / 2)) * reach
-        far = [(x + ahead[0] * reach + s * aside[0] * half, y + ahead[1] * reach + s * aside[1] * half) for s in (-1, 1)]
+        far = [
+            (x + ahead[0] * reach + s * aside[0] * half, y + ahead[1] * reach + s * aside[1] * half) for s in (-1, 1)
+        ]
         parts.append(f'<polygon points="{points(((x, y), *far))}" fill="#2f7fd1" fill-opacity="0.14"/>')
         parts.append(f'<circle cx="{x * scale:g}" cy="{height - y * scale:g}" r="8" fill="#2f7fd1"/>')
-        parts.append(f'<text x="{x * scale + 13:g}" y="{height - y * scale + 5:g}" font-size="15" fill="#1d4f86">{name}</text>')
-    parts.append(f'<text x="12" y="24" font-size="16" fill="#a33">RENDERED DEMO · 演示 — {SIZE[0]:g} × {SIZE[1]:g} m</text>')
+        parts.append(
+            f'<text x="{x * scale + 13:g}" y="{height - y * scale + 5:g}" font-size="15" fill="#1d4f86">{name}</text>'
+        )
+    parts.append(
+        f'<text x="12" y="24" font-size="16" fill="#a33">RENDERED DEMO · 演示 — {SIZE[0]:g} × {SIZE[1]:g} m</text>'
+    )
     return "\n".join([*parts, "</svg>\n"])

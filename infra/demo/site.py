@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import pairwise
 from math import pi, sin
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.demo import bodies, heads, plan, portraits, rooms, walk
+from infra.demo import bodies, heads, plan, rooms, truth, walk
+from infra.demo.truth import FPS, SEEN, SMALLEST
 
 Picture = NDArray[np.uint8]
 
-VERSION = 1  # raise when the same seed gives other pictures than before
-FPS = 12
 LABEL = "RENDERED DEMO"
 HEAD = 0.215 / heads.FACE  # metres a pixel of a head picture: an adult's face box is about 21 cm high
 NOISE = 1.2  # luma levels, of the sensor
-SMALLEST = 16.0  # pixels of face height below which nobody is expected to find it
-SEEN = 0.6  # share of the face that must be free to count as visible
-QUIET = 8.0  # seconds without a look in breach after which an episode ends (settings.quiet)
 
 
 def render(
-    folder: Path, seconds: int = 60, seed: int = 20261123, progress: Callable[[int, int], None] = lambda done, all_: None
+    folder: Path,
+    seconds: int = 60,
+    seed: int = 20261123,
+    progress: Callable[[int, int], None] = lambda done, all_: None,
 ) -> bool:
     """Clips, plan and truth into `folder`; False when they are there already and nothing was done."""
     stamp = stamp_of(seconds, seed)
@@ -47,36 +45,42 @@ def render(
     folder.mkdir(parents=True, exist_ok=True)
     stamp_file.unlink(missing_ok=True)
     visits = walk.scenario(seed, seconds)
-    total, truth = seconds * FPS * len(walk.CAMERAS), {}
+    total, seen = seconds * FPS * len(walk.CAMERAS), {}
     for number, camera in enumerate(walk.CAMERAS):
         clip, part = folder / f"{camera}.mp4", folder / f".{camera}.part.mp4"
         before = number * seconds * FPS
-        truth[camera] = render_clip(
+        seen[camera] = render_clip(
             part, camera, [v for v in visits if v.camera == camera], folder / "pictures", seconds, seed,
             lambda done, before=before: progress(before + done, total),
         )  # fmt: skip
         os.replace(part, clip)
     _write(folder / "plan.json", json.dumps(plan.as_json(), indent=1, ensure_ascii=False))
     _write(folder / "plan.svg", plan.as_svg())
-    _write(folder / "ground_truth.json", json.dumps(ground_truth(truth, visits, seconds, seed), separators=(",", ":")))
-    _write(stamp_file, json.dumps({"stamp": stamp, "seed": seed, "seconds": seconds, "version": VERSION}))
+    _write(folder / "ground_truth.json", json.dumps(truth.tell(seen, visits, seconds, seed), separators=(",", ":")))
+    _write(stamp_file, json.dumps({"stamp": stamp, "seed": seed, "seconds": seconds}))
     return True
 
 
 def stamp_of(seconds: int, seed: int) -> str:
-    """Changes with everything the clips are made from."""
-    made_from = [VERSION, seconds, seed, FPS, sorted((p.name, p.sha256) for p in portraits.PORTRAITS.values())]
-    return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
+    """Changes with everything the clips are made from: this folder's code, which pins the pictures, and the seed."""
+    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    return hashlib.sha256(code + f"{seconds} {seed} {cv2.__version__} {av.__version__}".encode()).hexdigest()[:16]
 
 
 def render_clip(
-    path: Path, camera: str, visits: list[walk.Visit], pictures: Path, seconds: int, seed: int, progress: Callable[[int], None]
+    path: Path,
+    camera: str,
+    visits: list[walk.Visit],
+    pictures: Path,
+    seconds: int,
+    seed: int,
+    progress: Callable[[int], None],
 ) -> list[list[dict[str, Any]]]:
     """Writes one clip; returns the truth: for each frame the faces in it."""
     room = rooms.ROOMS[camera](seed % 2**31)
     noise = sensor_noise(seed)
     draw = np.random.default_rng([seed, walk.CAMERAS.index(camera)])
-    truth = []
+    faces_of = []
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as out:
         out.metadata["title"] = f"{LABEL}: Maskwatch, {camera}"
         out.metadata["comment"] = "Computed pictures with real faces on drawn bodies; nothing in it ever happened."
@@ -85,10 +89,15 @@ def render_clip(
         stream.thread_count = 1  # the same bytes on every machine with this encoder
         stream.time_base = stream.codec_context.time_base = Fraction(1, FPS)
         stream.gop_size = FPS + FPS // 4
-        stream.options = {"crf": "21", "preset": "veryfast", "bf": "0", "x264-params": "keyint=15:min-keyint=15:scenecut=0"}
+        stream.options = {
+            "crf": "21",
+            "preset": "veryfast",
+            "bf": "0",
+            "x264-params": "keyint=15:min-keyint=15:scenecut=0",
+        }
         for number in range(seconds * FPS):
             picture, faces = frame(room, camera, visits, pictures, number / FPS)
-            truth.append(faces)
+            faces_of.append(faces)
             y, x = (int(v) for v in draw.integers(0, 64, 2))
             shake = noise[y : y + rooms.HEIGHT, x : x + rooms.WIDTH]
             picture = cv2.subtract(cv2.add(picture, shake[..., :3]), shake[..., 3:])
@@ -100,7 +109,7 @@ def render_clip(
                 progress(number + 1)
         for packet in stream.encode():
             out.mux(packet)
-    return truth
+    return faces_of
 
 
 def frame(
@@ -112,16 +121,16 @@ def frame(
     here = sorted(((v.at(second), v) for v in visits if v.start <= second < v.end), key=lambda p: -p[0][1])
     places = []
     for number, ((x, z, walked), visit) in enumerate(here, 1):
-        # what stands behind this person is drawn before her, the rest after
-        box, clear = person(picture, owner, number, room, visit, camera, pictures, second, (x, z, walked))
-        places.append((visit, box, clear, number))
+        box = person(picture, owner, number, room, visit, camera, pictures, second, (x, z, walked))
+        places.append((visit, box, number))
+        # what stands between this person and the next nearer one
         nearer = here[number][0][1] if number < len(here) else 0.0
         for depth, front, outline in room.front:
             if nearer <= depth < z:
                 np.copyto(picture, front, where=outline[..., None] > 0)
                 owner[outline > 0] = 0
     faces = []
-    for visit, box, clear, number in places:
+    for visit, box, number in places:
         x0, y0, x1, y1 = box
         c0, r0, c1, r1 = max(0, round(x0)), max(0, round(y0)), min(rooms.WIDTH, round(x1)), min(rooms.HEIGHT, round(y1))
         whole = max(1.0, (x1 - x0) * (y1 - y0))
@@ -145,8 +154,8 @@ def frame(
 def person(
     picture: Picture, owner: Picture, number: int, room: rooms.Room, visit: walk.Visit, camera: str, pictures: Path,
     second: float, place: tuple[float, float, float],
-) -> tuple[tuple[float, float, float, float], float]:  # fmt: skip
-    """Draws one person; returns the face box and how far the mask is moved."""
+) -> tuple[float, float, float, float]:  # fmt: skip
+    """Draws one person; returns the face box."""
     who, (x, z, walked) = visit.person, place
     name, mirrored = who.pictures[camera]
     bare = heads.head(pictures, name, mirrored, who.tint)
@@ -165,7 +174,17 @@ def person(
     column, row = rooms.project(x, 0, z)
     if row < rooms.HEIGHT + 40:
         shadow = picture.copy()
-        cv2.ellipse(shadow, (round(column), round(row)), (round(0.3 * metre), max(2, round(0.05 * metre))), 0, 0, 360, (70, 70, 70), -1, cv2.LINE_AA)
+        cv2.ellipse(
+            shadow,
+            (round(column), round(row)),
+            (round(0.3 * metre), max(2, round(0.05 * metre))),
+            0,
+            0,
+            360,
+            (70, 70, 70),
+            -1,
+            cv2.LINE_AA,
+        )
         a, b = max(0, round(column - 0.4 * metre)), round(column + 0.4 * metre)
         a, b = max(a, round(shown[0])), min(b, round(shown[1]))
         if b > a:
@@ -180,7 +199,12 @@ def person(
     paste(picture, owner, number, bodies.neck(bare.skin), frame_of_body, width, light, shown)
     scale = HEAD * metre
     top = rooms.project(x + sway, who.height - 0.075 + bob, z)
-    middle = np.float32([heads.TOP_LEFT_OF_FACE[0] if not mirrored else heads.SIZE[0] - 1 - heads.TOP_LEFT_OF_FACE[0], heads.TOP_LEFT_OF_FACE[1]])
+    middle = np.float32(
+        [
+            heads.TOP_LEFT_OF_FACE[0] if not mirrored else heads.SIZE[0] - 1 - heads.TOP_LEFT_OF_FACE[0],
+            heads.TOP_LEFT_OF_FACE[1],
+        ]
+    )
     turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]], np.float32) * scale
     move = np.column_stack([turn, np.float32(top) - turn @ middle])
     paste(picture, owner, number, _layers(head), move, scale, light, shown)
@@ -188,7 +212,7 @@ def person(
     if changing:
         _hand(picture, owner, number, move, head, metre, who.coat, bare.skin, pull or 0.0)
     box = head.box @ move[:, :2].T + move[:, 2]
-    return (float(box[0, 0]), float(box[0, 1]), float(box[1, 0]), float(box[1, 1])), 0.0 if pull is None else pull
+    return float(box[0, 0]), float(box[0, 1]), float(box[1, 0]), float(box[1, 1])
 
 
 _made: dict[int, bodies.Layers] = {}
@@ -212,7 +236,10 @@ def paste(
     move[:, :2] *= shrink
     height, width = source.shape[:2]
     corners = np.float32([[0, 0], [width, 0], [0, height], [width, height]]) @ move[:, :2].T + move[:, 2]
-    x0, x1 = max(0, round(shown[0]), int(corners[:, 0].min())), min(rooms.WIDTH, round(shown[1]), int(corners[:, 0].max()) + 2)
+    x0, x1 = (
+        max(0, round(shown[0]), int(corners[:, 0].min())),
+        min(rooms.WIDTH, round(shown[1]), int(corners[:, 0].max()) + 2),
+    )
     y0, y1 = max(0, int(corners[:, 1].min())), min(rooms.HEIGHT, int(corners[:, 1].max()) + 2)
     if x1 <= x0 or y1 <= y0:
         return
@@ -230,7 +257,7 @@ def _hand(
 ) -> None:  # fmt: skip
     """The forearm and hand that move the mask, at its lower edge beside the chin."""
     mouth = head.landmarks[3:].mean(axis=0)
-    x, y = (mouth + [34, 46 + 18 * pull]) @ move[:, :2].T + move[:, 2]
+    x, y = (mouth + np.float32([34, 46 + 18 * pull])) @ move[:, :2].T + move[:, 2]
     elbow = (x + 0.20 * metre, y + 0.30 * metre)
 
     def line(a: tuple[float, float], b: tuple[float, float], wide: float, colour: tuple[int, int, int]) -> None:
@@ -248,72 +275,6 @@ def sensor_noise(seed: int) -> Picture:
     draw = np.random.default_rng([seed, 99]).normal(0, NOISE, size).round().astype(np.int8)
     more, less = np.maximum(draw, 0).astype(np.uint8), np.maximum(-draw, 0).astype(np.uint8)
     return np.dstack([more, more, more, less, less, less])
-
-
-def ground_truth(frames: dict[str, list[list[dict[str, Any]]]], visits: list[walk.Visit], seconds: int, seed: int) -> dict[str, Any]:
-    """Frames, tracks, routes and episodes; seconds count from the clips' common beginning."""
-    people = {v.person.id: v.person for v in visits}
-    routes: dict[str, list[dict[str, Any]]] = {}
-    looks: dict[str, list[tuple[float, str, str]]] = {}
-    for camera, of_camera in frames.items():
-        for visit in (v for v in visits if v.camera == camera):
-            seen = [
-                (number / FPS, face["state"])
-                for number, faces in enumerate(of_camera)
-                for face in faces
-                if face["person"] == visit.person.id and face["visible"] and visit.start <= number / FPS < visit.end
-            ]
-            if not seen:
-                continue
-            routes.setdefault(visit.person.id, []).append({
-                "camera": camera, "start": round(seen[0][0], 3), "end": round(seen[-1][0], 3),
-                "states": [[round(t, 3), s] for i, (t, s) in enumerate(seen) if i == 0 or seen[i - 1][1] != s],
-            })  # fmt: skip
-            looks.setdefault(visit.person.id, []).extend((t, camera, s) for t, s in seen)
-    for legs in routes.values():
-        legs.sort(key=lambda leg: leg["start"])
-    return {
-        "rendered": True, "version": VERSION, "seed": seed, "seconds": seconds, "fps": FPS,
-        "size": [rooms.WIDTH, rooms.HEIGHT], "site": plan.SITE,
-        "note": "boxes are the detector-like face boxes of the pictures used, moved with them; `changing`: the mask is "
-        "being moved, either state is right; `clear`: free share of the face; `visible`: at least "
-        f"{SEEN} free and {SMALLEST:g} pixels high",
-        "people": [
-            {
-                "id": name, "mask": person.mask,
-                "pictures": {camera: picture for camera, (picture, _) in person.pictures.items()},
-                "variations": sorted(c for c, (_, mirrored) in person.pictures.items() if mirrored),
-                "variation": "mirrored, and lit differently in every camera",
-            }
-            for name, person in sorted(people.items())
-        ],
-        "cameras": {
-            f"demo-{camera}": {"clip": f"{camera}.mp4", "frames": [{"i": i, "faces": faces} for i, faces in enumerate(of_camera) if faces]}
-            for camera, of_camera in frames.items()
-        },
-        "routes": [
-            {"person": name, "legs": [leg | {"camera": f"demo-{leg['camera']}"} for leg in legs]} for name, legs in sorted(routes.items())
-        ],
-        "episodes": [episode for name in sorted(looks) for episode in _episodes(name, sorted(looks[name]))],
-    }  # fmt: skip
-
-
-def _episodes(name: str, looks: list[tuple[float, str, str]]) -> list[dict[str, Any]]:
-    """Stretches in breach; a look with the mask worn ends one, and so does `QUIET` without a look."""
-    found: list[dict[str, Any]] = []
-    run: list[tuple[float, str, str]] = []
-    for before, look in pairwise([(float("-inf"), "", "worn"), *looks, (float("inf"), "", "worn")]):
-        if look[2] == "worn" or look[0] - before[0] > QUIET:
-            if run:
-                found.append({
-                    "person": name, "state": "none" if any(s == "none" for _, _, s in run) else "incorrect",
-                    "start": round(run[0][0], 3), "end": round(run[-1][0], 3),
-                    "cameras": [f"demo-{c}" for c in dict.fromkeys(c for _, c, _ in run)],
-                })  # fmt: skip
-            run = []
-        if look[2] != "worn":
-            run.append(look)
-    return found
 
 
 def _write(path: Path, text: str) -> None:

@@ -75,15 +75,16 @@ def state_of(pull: float | None) -> str:
     return "worn" if pull < 0.5 else "incorrect"
 
 
-# face pictures of each person per camera; True = mirrored, a variation and not another picture
-_CAST: tuple[tuple[str, dict[str, tuple[str, bool]], float, bool], ...] = (
-    ("p1", {"entrance": ("obama.jpg", False), "corridor": ("obama2.jpg", False), "ward": ("obama3.jpg", False)}, 1.82, False),
-    ("p2", {"entrance": ("astronaut.png", False), "corridor": ("astronaut.png", True), "ward": ("astronaut.png", False)}, 1.68, False),
-    ("p3", {"entrance": ("biden.jpg", False), "corridor": ("biden.jpg", True), "ward": ("biden.jpg", False)}, 1.80, False),
-    ("p4", {"entrance": ("grace_hopper.jpg", False), "corridor": ("grace_hopper.jpg", True), "ward": ("grace_hopper.jpg", False)}, 1.65, False),
-    ("p5", {"entrance": ("luispedro.jpg", False), "corridor": ("luispedro.jpg", False), "ward": ("luispedro.jpg", True)}, 1.77, False),
-    ("p6", {"entrance": ("einstein.jpg", False), "corridor": ("einstein.jpg", True), "ward": ("einstein.jpg", False)}, 1.72, True),
-)  # fmt: skip
+# person, face picture at the entrance, in the corridor and at the ward, height in metres, whether it is a grey picture.
+# ~ is the mirrored picture: a variation of it and not another one
+_CAST = (
+    ("p1", ("obama.jpg", "obama2.jpg", "obama3.jpg"), 1.82, False),
+    ("p2", ("astronaut.png", "~astronaut.png", "astronaut.png"), 1.68, False),
+    ("p3", ("biden.jpg", "~biden.jpg", "biden.jpg"), 1.80, False),
+    ("p4", ("grace_hopper.jpg", "~grace_hopper.jpg", "grace_hopper.jpg"), 1.65, False),
+    ("p5", ("luispedro.jpg", "luispedro.jpg", "~luispedro.jpg"), 1.77, False),
+    ("p6", ("einstein.jpg", "~einstein.jpg", "einstein.jpg"), 1.72, True),
+)
 _COATS = [(236, 238, 238), (150, 120, 70), (120, 130, 60), (80, 70, 66), (190, 160, 110), (96, 76, 120)]
 _TROUSERS = [(70, 62, 58), (96, 84, 70), (58, 56, 60), (110, 90, 66)]
 
@@ -92,7 +93,7 @@ _STARTS = (
     ("p1", "entrance", 1.0, -0.30, 1.30),
     ("p2", "entrance", 2.5, 0.45, 1.28),
     ("p4", "entrance", 14.0, -0.35, 1.33),
-    ("p3", "entrance", 16.2, 0.40, 1.30),
+    ("p3", "entrance", 16.2, 0.08, 1.30),
     ("p5", "corridor", 22.5, 0.55, 1.25),
     ("p6", "entrance", 33.0, 0.10, 1.25),
 )
@@ -100,16 +101,25 @@ _LAST = {"p6": "entrance"}  # everybody else goes on to the ward
 
 
 def cast(seed: int) -> list[Person]:
-    draw = random.Random(f"cast {seed}")
+    draw = random.Random(f"cast {seed}")  # noqa: S311 - scenery, not secrets
     coats, colours = draw.sample(_COATS, 6), list(MASKS) + draw.sample(list(MASKS), 2)
     draw.shuffle(colours)
     return [
         Person(
-            name, pictures, height + draw.uniform(-0.02, 0.02), coats[i], draw.choice(_TROUSERS), colours[i], tint,
-            {camera: 1 + draw.uniform(-0.07, 0.07) for camera in CAMERAS},
+            id=name,
+            pictures={
+                camera: (picture.removeprefix("~"), picture.startswith("~"))
+                for camera, picture in zip(CAMERAS, pictures, strict=True)
+            },
+            height=height + draw.uniform(-0.02, 0.02),
+            coat=coats[i],
+            trousers=draw.choice(_TROUSERS),
+            mask=colours[i],
+            tint=tint,
+            shade={camera: 1 + draw.uniform(-0.07, 0.07) for camera in CAMERAS},
         )
         for i, (name, pictures, height, tint) in enumerate(_CAST)
-    ]  # fmt: skip
+    ]
 
 
 def scenario(seed: int, seconds: float) -> list[Visit]:
@@ -117,7 +127,7 @@ def scenario(seed: int, seconds: float) -> list[Visit]:
     people = {person.id: person for person in cast(seed)}
     visits = []
     for turn in range(max(1, round(seconds / ROUND + 0.49))):
-        draw = random.Random(f"walk {seed} {turn}")
+        draw = random.Random(f"walk {seed} {turn}")  # noqa: S311
         for name, first, start, aside, speed in _STARTS:
             speed *= draw.uniform(0.97, 1.04)
             start += turn * ROUND + draw.uniform(0, 0.3)
@@ -155,9 +165,9 @@ def _visit(person: Person, camera: str, start: float, aside: float, speed: float
 
 
 def _wears(person: str, camera: str, middle: float) -> tuple[tuple[float, float | None], ...]:
-    """The scenario's masks: p1 never, p2 and p5 always, p3 pulls it down, p4 puts it on, p6 wears it below the nose."""
+    """The scenario's masks: p1 never, p2 and p5 always, p3 pulls it down, p4 puts it on, p6 has none."""
     always = float("-inf")
-    if person == "p1":
+    if person in ("p1", "p6"):
         return ((always, None),)
     if person == "p3":
         if camera == "entrance":
@@ -167,4 +177,4 @@ def _wears(person: str, camera: str, middle: float) -> tuple[tuple[float, float 
         if camera == "entrance":
             return ((always, None),)
         return ((always, WORN),) if camera == "ward" else ((always, None), (middle, WORN))
-    return ((always, BELOW_NOSE if person == "p6" else WORN),)
+    return ((always, WORN),)
