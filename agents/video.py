@@ -101,7 +101,7 @@ class Video:
         start: int | None = None,
         loop: bool = False,
         stop: threading.Event | None = None,
-        after: int = 0,
+        after: int = -1,
         timeouts: tuple[float, float] = (OPEN, READ),
         threads: int = 1,
     ) -> None:
@@ -134,6 +134,7 @@ class Video:
         elif self.kind == "usb":
             form = "v4l2"
         self._container = None
+        began = time.monotonic()
         try:
             self._container = av.open(
                 _path(self.url) if self.kind == "file" else self.url,
@@ -144,7 +145,7 @@ class Video:
             self.close()
             if isinstance(error, SourceError):
                 raise
-            raise self._error(error) from None
+            raise self._error(error, self._timeouts[0], began) from None
 
     def _ready(self) -> None:
         streams = self._container.streams
@@ -179,8 +180,11 @@ class Video:
         # What comes in bursts (segments, files) is played at its own speed; a camera's push is taken as it comes.
         self._paced = self._start is None and (self.kind == "file" or (self.kind == "http" and not arriving))
 
-    def _error(self, error: BaseException) -> SourceError:
-        return SourceError(f"{self.public}: expected {_WANTED[self.kind]}, got {why(error, self._timeouts)}")
+    def _error(self, error: BaseException, limit: float = 0.0, began: float = 0.0) -> SourceError:
+        # What FFmpeg says after it was interrupted differs from protocol to protocol: the clock knows better.
+        late = isinstance(error, av.error.ExitError) or (limit and time.monotonic() - began >= limit)
+        said = f"no answer for {limit or self._timeouts[1]:g} s" if late else why(error)
+        return SourceError(f"{self.public}: expected {_WANTED[self.kind]}, got {said}")
 
     def close(self) -> None:
         if self._container is not None:
@@ -233,20 +237,21 @@ class Video:
         """Packets of the video stream; damaged stretches of a recording are skipped."""
         wrong = 0
         while True:
+            began = time.monotonic()
             try:
                 for packet in self._container.demux(self._stream):
                     if self._stop.is_set():
                         return
                     wrong = 0
                     yield packet
+                    began = time.monotonic()
                 return
-            except av.error.InvalidDataError as error:
-                self.counts.corrupt += 1
-                wrong += 1
-                if wrong > 20:
-                    raise self._error(error) from None
             except (av.error.FFmpegError, OSError) as error:
-                raise self._error(error) from None
+                wrong += 1
+                hung = time.monotonic() - began >= self._timeouts[1]
+                if hung or not isinstance(error, av.error.InvalidDataError) or wrong > 20:
+                    raise self._error(error, self._timeouts[1], began) from None
+                self.counts.corrupt += 1
 
     def _read(self) -> Iterator[tuple[int, Picture]]:
         base = self._stream.time_base or 1 / 90_000
@@ -337,10 +342,10 @@ _WANTED: dict[str, str] = {
 }
 
 
-def why(error: BaseException, timeouts: tuple[float, float] = (OPEN, READ)) -> str:
+def why(error: BaseException) -> str:
     """What came instead of a picture, in words."""
     named: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
-        ((av.error.ExitError, av.error.TimeoutError), f"no answer for {timeouts[1]:g} s"),
+        (av.error.TimeoutError, "no answer"),
         (av.error.HTTPUnauthorizedError, "401: user name or password missing or refused"),
         (av.error.HTTPForbiddenError, "403: this user may not watch it"),
         (av.error.HTTPNotFoundError, "404: no such stream there"),

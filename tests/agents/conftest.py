@@ -1,8 +1,15 @@
-"""Clips with moving shapes, made when a test asks for them: nothing filmed is committed."""
+"""Clips with moving shapes, and servers of real streams, made when a test asks: nothing filmed is committed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import http.server
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -87,5 +94,144 @@ def read_number() -> Callable[[np.ndarray], int]:
 
 
 @pytest.fixture(scope="session")
-def write_clip() -> Callable[..., None]:
-    return write
+def draw() -> Callable[[int, int, int], np.ndarray]:
+    return scene
+
+
+# -- servers of real streams --
+
+_RTSP = """
+import sys, gi
+gi.require_version("Gst", "1.0"); gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer
+Gst.init(None)
+clip, port, password = sys.argv[1:4]
+server = GstRtspServer.RTSPServer()
+server.set_address("127.0.0.1"); server.set_service(port)
+factory = GstRtspServer.RTSPMediaFactory()
+if clip == "-":
+    factory.set_launch("( videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=180,framerate=25/1 ! "
+        "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! rtph264pay name=pay0 pt=96 )")
+else:
+    factory.set_launch(f"( filesrc location={clip} ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 )")
+factory.set_shared(True)
+if password:
+    auth = GstRtspServer.RTSPAuth()
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "user")
+    auth.add_basic(GstRtspServer.RTSPAuth.make_basic("viewer", password), token)
+    server.set_auth(auth)
+    role = Gst.Structure.new_empty("user")
+    role.set_value("media.factory.access", True); role.set_value("media.factory.construct", True)
+    permissions = GstRtspServer.RTSPPermissions.new()
+    permissions.add_role_from_structure(role)
+    factory.set_permissions(permissions)
+server.get_mount_points().add_factory("/cam", factory)
+server.attach(None)
+print(server.get_bound_port(), flush=True)
+GLib.MainLoop().run()
+"""
+
+
+class Server:
+    """A process that serves a stream; `port` is where."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process, self.port = process, port
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+@pytest.fixture
+def rtsp() -> Iterator[Callable[..., Server]]:
+    """rtsp(clip="-" for a live test picture, port="0", password="") -> a GStreamer RTSP server, path /cam."""
+    probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
+    if subprocess.run(["/usr/bin/python3", "-c", probe], capture_output=True).returncode:
+        pytest.skip("needs infra/apt-test.txt: gir1.2-gst-rtsp-server-1.0, python3-gi")
+    running: list[Server] = []
+
+    def start(clip: str = "-", port: int = 0, password: str = "") -> Server:
+        process = subprocess.Popen(
+            ["/usr/bin/python3", "-c", _RTSP, clip, str(port), password],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stdout
+        server = Server(process, int(process.stdout.readline()))
+        running.append(server)
+        return server
+
+    yield start
+    for server in running:
+        server.kill()
+
+
+@pytest.fixture
+def rtmp(tmp_path: Path) -> Iterator[int]:
+    """The port of an nginx that takes and gives RTMP under /live."""
+    module = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
+    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
+    if not module.exists() or not Path(nginx).exists():
+        pytest.skip("needs infra/apt-test.txt: nginx, libnginx-mod-rtmp")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = tmp_path / "nginx.conf"
+    config.write_text(
+        f"load_module {module};\ndaemon off;\nmaster_process off;\nerror_log stderr;\npid {tmp_path}/pid;\n"
+        "events {}\n"
+        f"rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{ live on; }} }} }}\n"
+    )
+    process = subprocess.Popen([nginx, "-p", str(tmp_path), "-c", str(config)], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.1):
+                break
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """(address, folder) of a web server: files of the folder; /mjpeg is a camera of 10 pictures a second."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            if self.path.startswith("/private"):
+                self.send_error(401)
+            elif self.path.startswith("/mjpeg"):
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    for i in range(1000):
+                        jpeg = cv2.imencode(".jpg", scene(i, 320, 180))[1].tobytes()
+                        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                        self.wfile.write(head.encode() + jpeg + b"\r\n")
+                        time.sleep(0.1)
+            else:
+                with contextlib.suppress(OSError):
+                    super().do_GET()
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", folder
+    server.shutdown()
+    server.server_close()
