@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import time
 from typing import Annotated
 
 import typer
@@ -36,6 +38,9 @@ def worker(
     told = structlog.get_logger(__name__)
     try:
         topology.chosen(stages or ())
+        if not _reachable(settings.bootstrap):
+            told.error("cannot start", reason=f"expected a Kafka broker at {settings.bootstrap}, nobody answers there")
+            raise typer.Exit(2)
         lacking = [change.topic for change in topics.plan(settings).changes if change.kind == "create"]
     except KafkaError as error:
         told.error("cannot start", reason=f"expected a Kafka broker at {settings.bootstrap}, got {error!r}")
@@ -56,3 +61,16 @@ def worker(
     except Exception as error:
         told.error("stopped", reason=str(error) or repr(error), kind=type(error).__name__)
         raise typer.Exit(1) from None
+
+
+def _reachable(bootstrap: str, seconds: float = 15.0) -> bool:
+    """Whether somebody listens at one of the addresses, soon: the broker may be starting too."""
+    until = time.monotonic() + seconds
+    while True:
+        for address in bootstrap.split(","):
+            host, _, port = address.strip().rpartition(":")
+            with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), 3):
+                return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.5)
