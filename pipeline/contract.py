@@ -292,11 +292,12 @@ def _operations(listed: Iterable[Topic]) -> Schema:
         sends = [(stage, "send", topic.name) for stage in topic.writers]
         receives = [(stage, "receive", topic.name) for stage in topic.readers]
         for stage, action, channel in [*sends, *receives, *replayed]:
+            does = "writes" if action == "send" else "reads"
+            yet = " (agreed, not built yet)" if does in PLANNED.get(stage, ()) else ""
             operation: Schema = {
                 "action": action,
                 "channel": _ref("channels", channel),
-                "summary": f"{stage} {'writes' if action == 'send' else 'reads'} {channel}"
-                + (" (agreed, not built yet)." if stage in PLANNED else "."),
+                "summary": f"{stage} {does} {channel}{yet}.",
                 "tags": [{"name": stage}],
                 "messages": [_ref("channels", channel, "messages", topic.message.__name__)],
             }
@@ -323,40 +324,39 @@ def _draft07(value: Any) -> Any:
 
 
 def mermaid(listed: Iterable[Topic]) -> str:
-    """The flow as a Mermaid picture: stages are round, topics are slanted, dashed is agreed but not built."""
-    lines = ["flowchart LR", '    video(["camera, file,<br>phone photo"]) --> capture']
-    drawn: list[str] = []
+    """The flow as a Mermaid picture, without what is not built yet: stages are round, topics are slanted.
 
-    def stage(name: str) -> str:
-        if name not in drawn:
-            drawn.append(name)
+    What stands around the stages is drawn as one reader at the end, and as a writer of its own where it writes:
+    arrows that lead back from the end to the beginning would hide the flow.
+    """
+    lines = ["flowchart LR", '    video(["camera, file"]) --> capture']
+    stages: dict[str, str] = {}  # node -> label, in order of appearance
+
+    def node(stage: str, does: str) -> str:
+        inside = stage in ("capture", *FLOW, "replay")
+        name = stage if inside else "around" if does == "reads" else f"{stage}_writes"
+        stages.setdefault(name, "page, command,<br>any Kafka client" if name == "around" else stage)
         return name
 
     for number, topic in enumerate(listed):
-        node = f't{number}[/"{topic.name}"/]'
-        writers = list(topic.writers)
+        writers, readers = (
+            [stage for stage in named if does not in PLANNED.get(stage, ())]
+            for does, named in (("writes", topic.writers), ("reads", topic.readers))
+        )
+        lines.append(f'    t{number}[/"{topic.name}"/]')
         if set(FLOW) <= set(writers):  # one arrow instead of one from every stage
-            lines.append(f'    every(["any stage"]) -.-> {node}')
+            lines.append(f'    every(["any stage"]) --> t{number}')
             writers = []
-        for writer in writers:
-            lines.append(f"    {stage(writer)} {_arrow(writer)} {node}")
-            node = f"t{number}"
-        lines += [f"    t{number} {_arrow(reader)} {stage(reader)}" for reader in topic.readers]
-    lines += [f'    {name}(["{name}"])' for name in drawn]
-    planned = [name for name in drawn if name in PLANNED]
-    if planned:
-        lines += ["    classDef planned stroke-dasharray: 5 5", f"    class {','.join(planned)} planned"]
-    return "\n".join(lines)
-
-
-def _arrow(stage: str) -> str:
-    return "-.->" if stage in PLANNED else "-->"
+        lines += [f"    {node(stage, 'writes')} --> t{number}" for stage in writers]
+        lines += [f"    t{number} --> {reader}" for reader in dict.fromkeys(node(stage, "reads") for stage in readers)]
+    return "\n".join([*lines, *(f'    {name}(["{label}"])' for name, label in stages.items())])
 
 
 def tables(listed: Iterable[Topic]) -> str:
     """docs/contract/README.md: every topic and every field of every message, as Markdown."""
     listed = tuple(listed)
     components = _components(MESSAGES.values())
+    planned = [f"what {stage} {' and '.join(does)}" for stage, does in PLANNED.items()]
     lines = [
         f"<!-- {BY} -->",
         "# Topics and messages",
@@ -367,7 +367,7 @@ def tables(listed: Iterable[Topic]) -> str:
         "## Topics",
         "",
         "In the order a frame travels. The names carry `MASKWATCH_TOPIC_PREFIX` where that is set. "
-        f"Agreed but not built yet: {', '.join(PLANNED)}.",
+        f"Agreed but not built yet: {'; '.join(planned)}.",
         "",
         "| topic | message | key | partitions | kept | largest record | written by | read by |",
         "|---|---|---|---|---|---|---|---|",

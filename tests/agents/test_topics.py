@@ -142,3 +142,9 @@ def test_workers_that_start_at_once_do_not_trip_over_each_other(settings: Settin
         for change in late.changes:
             topics.carry_out(client, settings, change)
     assert plan(settings) == topics.Plan()
+
+
+def test_the_page_follows_the_topics_that_the_contract_says_it_reads():
+    from api.watch import FOLLOWED
+
+    assert sorted(FOLLOWED) == sorted(topic.name for topic in contract.load() if "api" in topic.readers)
