@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from pipeline.settings import Settings
@@ -38,10 +39,28 @@ def group(settings: Settings, stage: str) -> str:
     return f"{settings.topic_prefix}maskwatch-{stage}"
 
 
+def reachable(settings: Settings, timeout: float = 3.0) -> None:
+    """Raises OSError, saying where and why, when nobody listens at any of the brokers' addresses.
+
+    Ask before making a client that may find no broker: one that does not come to be keeps its thread and its files
+    (kafka-python 3.0.12), and it tells only after its whole timeout that there is nobody.
+    """
+    faults = []
+    for address in settings.bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout).close()
+            return
+        except (OSError, ValueError) as error:
+            faults.append(f"{address}: {error}")
+    raise OSError(f"no broker answers: {'; '.join(faults)}")
+
+
 def about(settings: Settings) -> str:
-    """The cluster in a few words. Raises kafka-python's KafkaError when it cannot be reached."""
+    """The cluster in a few words. Raises OSError or kafka-python's KafkaError when it cannot be reached."""
     from kafka import KafkaAdminClient
 
+    reachable(settings)
     client = KafkaAdminClient(**connection(settings), client_id="maskwatch", bootstrap_timeout_ms=5000)
     try:
         nodes = client.describe_cluster()["brokers"]

@@ -14,6 +14,7 @@ from litestar import Litestar, MediaType, Request, Response, get
 from litestar.exceptions import ClientException, ServiceUnavailableException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.params import FromQuery
 
 from api.watch import Report, Watch
 from pipeline.settings import Settings
@@ -37,7 +38,7 @@ HEADERS = {
 
 
 @get("/", media_type=MediaType.HTML, include_in_schema=False)
-async def page(request: Request[Any, Any, Any], lang: str = "") -> Response[str]:
+async def page(request: Request[Any, Any, Any], lang: FromQuery[str] = "") -> Response[str]:
     """The status page; `?lang=zh` or the browser's wish chooses the language."""
     wish = language(lang or request.headers.get("accept-language", ""))
     return Response(
@@ -106,6 +107,8 @@ def create_app(settings: Settings) -> Litestar:
         [page, health, ready, status],
         lifespan=[watching],
         before_request=ours,
-        openapi_config=OpenAPIConfig("Maskwatch", "0.1.0", path="/schema", render_plugins=[JsonRenderPlugin()]),
+        openapi_config=OpenAPIConfig(
+            "Maskwatch", "0.1.0", path="/schema", render_plugins=[JsonRenderPlugin()], use_handler_docstrings=True
+        ),
         logging_config=None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -125,10 +126,14 @@ class Watch:
         """The broker may come late, go and come back: begin again until told to stop."""
         while not self._stopped.is_set():
             try:
+                broker.reachable(self.settings)
                 work()
             except (KafkaError, OSError) as error:
-                self.fault = f"{type(error).__name__}: {error}"
-                log.warning("no answer from the broker", reason=self.fault)
+                reason = f"{type(error).__name__}: {error}"
+                if reason != self.fault:
+                    log.warning("no answer from the broker", reason=reason)
+                self.fault = reason
+                gc.collect()  # kafka-python leaves the socket of every failed connect to the collector
                 self._stopped.wait(2)
 
     def _measure(self) -> None:

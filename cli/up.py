@@ -55,7 +55,7 @@ def up(
                 all_.watch()
             except (Told, KeyboardInterrupt):
                 console.print("stopping")
-    except (Refused, BrokerError, JarError, TopicsRefused, KafkaError) as error:
+    except (Refused, BrokerError, JarError, TopicsRefused, KafkaError, OSError) as error:
         console.print(f"[red]failed:[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None
     console.print("all stopped")

@@ -1,0 +1,167 @@
+"""The status page over a real broker: it shows what is on the topics, no picture, and says when it knows nothing."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from kafka import KafkaProducer
+from litestar.testing import TestClient
+
+from agents import broker
+from api.app import create_app, language
+from infra.local.kafka import Kafka
+from pipeline import topics as contract
+from pipeline.messages import (
+    Camera,
+    CameraStatus,
+    DeadLetter,
+    Episode,
+    Evidence,
+    Face,
+    Faces,
+    Ledger,
+    Source,
+)
+from pipeline.settings import Settings
+
+
+def publish(settings: Settings, *messages: tuple[str, Any]) -> None:
+    with closing(KafkaProducer(**broker.connection(settings))) as producer:
+        for name, message in messages:
+            topic = contract.find(name)
+            value = message if isinstance(message, bytes) else topic.encode(message)
+            key = b"gate" if isinstance(message, bytes) else topic.key_of(message)
+            producer.send(broker.topic(settings, name), value, key).get(timeout=20)
+
+
+@pytest.fixture
+def client(topics: Settings) -> Iterator[TestClient[Any]]:
+    with TestClient(create_app(topics), base_url="http://127.0.0.1:8000") as own:
+        yield own
+
+
+def until(client: TestClient[Any], true: Any, timeout: float = 20) -> dict[str, Any]:
+    end = time.monotonic() + timeout
+    while True:
+        report: dict[str, Any] = client.get("/v1/status").json()
+        if true(report) or time.monotonic() > end:
+            return report
+        time.sleep(0.1)
+
+
+def test_what_is_on_the_topics_is_shown(topics: Settings, client: TestClient[Any]) -> None:
+    now = time.time_ns() // 1000
+    look = Face(f"gate@{now}#0", (0, 0, 9, 9), 0.9, (0.0,) * 10, "none", 0.9, track="t", state="none", chip=b"CHIP")
+    proof = Evidence(look.id, "gate", now, look.box, "none", 0.9, picture=b"PICTURE")
+    publish(
+        topics,
+        ("cameras", Camera("gate", (Source("rtsp://user:secret@10.0.0.9/1"),), name="<b>Gate</b>", rendered=True)),
+        ("cameras.status", CameraStatus("gate", now, "up", now, fps_in=25.0, fps_analysed=5.0)),
+        ("faces", Faces("gate", now, f"gate@{now}", "site", faces=(look,), ledger=Ledger(seen=4, kept=1, still=3))),
+        ("faces", b"not a message"),
+        ("episodes", Episode("t!1", "site", "t", "none", "open", now, now, now, ("gate",), evidence=(proof,))),
+        ("dead.letters", DeadLetter("frames:0:0:mask", "frames", 0, 0, "mask", "expected a JPEG", now)),
+    )
+    report = until(client, lambda seen: seen["episodes"] and seen["cameras"] and seen["letters"] and seen["unreadable"])
+    assert report["broker"] is True
+    (camera,) = report["cameras"]
+    assert (camera["name"], camera["state"], camera["fps_in"], camera["rendered"]) == ("<b>Gate</b>", "up", 25.0, True)
+    assert report["now"] == {"worn": 0, "incorrect": 0, "none": 1, "unknown": 0}
+    assert report["savings"]["saved"] == 0.75
+    assert [episode["id"] for episode in report["episodes"]] == ["t!1"]
+    assert [letter["reason"] for letter in report["letters"]] == ["expected a JPEG"]
+    assert report["unreadable"] == 1
+    report = until(client, lambda seen: seen["dead_letters"])
+    assert report["dead_letters"] == 1
+    text = client.get("/v1/status").text
+    assert not re.search("picture|chip|jpeg|secret|UElDVFVSRQ", text)  # no face, no password, no base64 of one
+    assert client.get("/ready").json() == {"status": "ok"}
+
+
+def test_the_page_speaks_both_languages_and_needs_nothing_from_elsewhere(client: TestClient[Any]) -> None:
+    english, chinese = client.get("/"), client.get("/?lang=zh")
+    assert '<html lang="en">' in english.text
+    assert '<html lang="zh-CN">' in chinese.text
+    assert '<html lang="zh-CN">' in client.get("/", headers={"accept-language": "zh-TW,zh;q=0.9,en;q=0.8"}).text
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", english.text)
+    assert "default-src 'none'" in english.headers["content-security-policy"]
+    # the two dictionaries have the same words
+    words = [
+        set(re.findall(r"[{,]\s*\"?([a-z_A-Z ]+?)\"?: (?=[\"a-z(])", part)) for part in _dictionaries(english.text)
+    ]
+    assert words[0] == words[1]
+    assert len(words[0]) > 50
+
+
+def _dictionaries(page: str) -> list[str]:
+    both = page[page.index("const WORDS") : page.index("const lang =")]
+    return [part for part in re.split(r"\n  (?:en|zh): ", both)[1:]]
+
+
+def test_only_its_own_names_are_answered(client: TestClient[Any]) -> None:
+    assert client.get("/v1/status", headers={"host": "evil.example"}).status_code == 400
+    assert client.get("/health", headers={"host": "localhost:9999"}).json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        ("", "en"),
+        ("zh", "zh-CN"),
+        ("de-DE,de;q=0.9", "en"),
+        ("fr,zh;q=0.5,en;q=0.4", "zh-CN"),
+        ("en;q=0.2,zh;q=0.3", "zh-CN"),
+        ("zh;q=.,en", "en"),
+    ],
+)
+def test_the_first_language_we_have_is_taken(wish: str, expected: str) -> None:
+    assert language(wish) == expected
+
+
+@pytest.mark.kafka
+def test_a_broker_that_goes_and_comes_back_is_noticed_both_times(tmp_path: Path) -> None:
+    from agents.topics import apply
+
+    own = Kafka(tmp_path)
+    settings = Settings(kafka=own.bootstrap, data=tmp_path)
+    try:
+        with TestClient(create_app(settings), base_url="http://127.0.0.1:8000") as client:
+            assert client.get("/health").status_code == 200
+            answer = client.get("/ready")
+            assert answer.status_code == 503
+            report = client.get("/v1/status").json()
+            assert (report["broker"], report["answered"], report["cameras"]) == (False, None, [])
+            own.start().ready()
+            apply(settings)
+            publish(settings, ("cameras", Camera("gate", (Source("file.mp4"),))))
+            assert until(client, lambda seen: seen["cameras"] and seen["broker"], 40)["broker"] is True
+            assert own.process
+            own.process.kill()
+            own.process.wait()
+            report = until(client, lambda seen: not seen["broker"], 30)
+            assert report["broker"] is False
+            assert report["answered"] >= 8
+            assert report["fault"]
+            assert len(report["cameras"]) == 1
+            own.start().ready()
+            publish(settings, ("cameras", Camera("hall", (Source("file.mp4"),))))
+            report = until(client, lambda seen: len(seen["cameras"]) == 2 and seen["broker"], 40)
+            assert [camera["camera"] for camera in report["cameras"]] == ["gate", "hall"]
+            assert report["broker"] is True
+    finally:
+        own.stop()
+
+
+def test_the_schema_describes_every_route(client: TestClient[Any]) -> None:
+    answer: httpx.Response = client.get("/schema/openapi.json")
+    schema = msgspec.json.decode(answer.content)
+    assert set(schema["paths"]) == {"/health", "/ready", "/v1/status"}
+    assert all(operation["get"].get("description") for operation in schema["paths"].values())
