@@ -54,6 +54,7 @@ def face(picture: NDArray[np.uint8], x: float, y: float, size: float, skin: tupl
 def opencv_found(onnx: Path, picture: NDArray[np.uint8], score: float) -> Found:
     """What OpenCV's FaceDetectorYN finds."""
     height, width = picture.shape[:2]
+    cv2.setLogLevel(2)  # errors: OpenCV 5 warns at each start that it will choose where to run
     _, rows = cv2.FaceDetectorYN.create(str(onnx), "", (width, height), score, 0.3, 5000).detect(picture)
     rows = np.zeros((0, 15), np.float32) if rows is None else rows[np.argsort(-rows[:, 14], kind="stable")]
     return Found(np.hstack([rows[:, :2], rows[:, :2] + rows[:, 2:4]]), rows[:, 14], rows[:, 4:14].reshape(-1, 5, 2))
@@ -75,6 +76,7 @@ def same(name: str, form: str, onnx: Path, made: Path) -> None:
                              f"of score, got {far:.3f} and {off:.4f}")
     elif name == "sface":
         crops = aligned()
+        cv2.setLogLevel(2)
         sface = cv2.FaceRecognizerSF.create(str(onnx), "")
         theirs_are = np.concatenate([sface.feature(crop) for crop in crops])
         theirs_are /= np.linalg.norm(theirs_are, axis=1, keepdims=True)

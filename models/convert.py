@@ -237,10 +237,11 @@ def lite(function: Any, int8: bool) -> bytes:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m models.convert yunet from.onnx to.tflite f32|int8`, a process of its own: TensorFlow's 600 MB go with
-    it."""
-    name, source, target, form = arguments
-    Path(target).write_bytes(lite(BUILDERS[name](Path(source)), int8=form == "int8"))
+    """`python -m models.convert yunet from.onnx to.tflite f32 …`, four words a file: a process of its own, because
+    TensorFlow takes seconds to start and 600 MB, which go with it."""
+    for name, source, target, form in zip(*[iter(arguments)] * 4, strict=True):
+        Path(target).write_bytes(lite(BUILDERS[name](Path(source)), int8=form == "int8"))
+        print(f"{name} {form}", flush=True)
 
 
 if __name__ == "__main__":

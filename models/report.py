@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from models import measure, registry
 from models.measure import Judged
+from pipeline.mask import Looks
 from pipeline.settings import Settings
 
 PIXELS = [*measure.SIZES, (16, 100_000)]
@@ -19,18 +22,25 @@ def show(folder: Path, settings: Settings, wanted: frozenset[str] | None = None)
     """Prints; `wanted`: names of pictures, each starting with the folder's own name, as in models/train/split.json."""
     models = registry.load(settings)
     console = Console()
-    console.print(f"{folder.name}: " + ", ".join(f"{name} {sha}" for name, sha in models.names.items()))
+    names = models.names | models.embed_names
+    console.print(f"{folder.name}: " + ", ".join(f"{name} {sha}" for name, sha in names.items()))
+
+    def look(picture: NDArray[np.uint8]) -> Looks:
+        """Only what counts as a face: the stages are also given weaker finds, to carry tracks on."""
+        seen = models.look(picture)
+        sure = seen.scores >= settings.face_score
+        return Looks(*(each[sure] for each in seen))
 
     def only(name: str) -> bool:
         return wanted is None or f"{folder.name}/{name}" in wanted
 
     if (folder / "annotations").is_dir():
-        boxes = measure.voc(folder, models.look, only)
+        boxes = measure.voc(folder, look, only)
         console.print(f"average precision at IoU 0.5, all labelled faces: {boxes.precision:.3f}")
         console.print(sizes("labelled faces found", boxes.faces, measure.recall))
         states(console, boxes.faces)
     elif (folder / "with_mask").is_dir():
-        faces = measure.single(folder, models.look, only)
+        faces = measure.single(folder, look, only)
         console.print(f"pictures with a face found: {measure.Share(sum(f.found for f in faces), len(faces))}")
         states(console, faces)
     elif (folder / "pairs.csv").is_file():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,33 @@ Fill = Callable[[NDArray[Any]], None]  # writes a network's input in place
 Run = Callable[[tuple[int, ...], Fill], list[NDArray[Any]]]  # input shape, fill -> outputs: what a Network is
 
 SIZES = 4  # interpreters a thread keeps of one network: a worker's cameras seldom have more picture sizes than that
+
+
+_first = threading.Lock()
+_announced = False
+
+
+@contextmanager
+def _unannounced() -> Iterator[None]:
+    """LiteRT tells on stderr, once a process, that it uses XNNPACK; whatever else it tells there still comes out."""
+    global _announced
+    with _first:
+        first, _announced = not _announced, True
+        if first:
+            with tempfile.TemporaryFile() as said:
+                kept = os.dup(2)
+                os.dup2(said.fileno(), 2)
+                try:
+                    yield
+                finally:
+                    os.dup2(kept, 2)
+                    os.close(kept)
+                    said.seek(0)
+                    lines = [line for line in said if b"Created TensorFlow Lite XNNPACK delegate" not in line]
+                    if lines:
+                        os.write(2, b"".join(lines))
+            return
+    yield
 
 
 class Network:
@@ -39,11 +69,12 @@ class Network:
             return kept[shape]
         from ai_edge_litert.interpreter import Interpreter
 
-        lite = Interpreter(model_path=str(self.path), num_threads=1)
-        given = lite.get_input_details()[0]
-        if tuple(given["shape"]) != shape:
-            lite.resize_tensor_input(given["index"], list(shape), strict=True)
-        lite.allocate_tensors()
+        with _unannounced():
+            lite = Interpreter(model_path=str(self.path), num_threads=1)
+            given = lite.get_input_details()[0]
+            if tuple(given["shape"]) != shape:
+                lite.resize_tensor_input(given["index"], list(shape), strict=True)
+            lite.allocate_tensors()
         kept[shape] = lite, [each["index"] for each in lite.get_output_details()]
         if len(kept) > SIZES:
             kept.popitem(last=False)
