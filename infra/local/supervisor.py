@@ -202,7 +202,7 @@ def clear_away(data: Path) -> list[str]:
     for name, (pid, started) in entry.get("children", {}).items():
         try:
             orphan = psutil.Process(int(pid))
-            if abs(orphan.create_time() - started) < 2:
+            if abs(orphan.create_time() - started) < 2 and orphan.status() != psutil.STATUS_ZOMBIE:
                 process.stop(orphan, PATIENCE)
                 left.append(name)
         except psutil.NoSuchProcess:
