@@ -20,6 +20,7 @@ def build(settings: Settings) -> App:
     """The stage's app, ready to start."""
     app = create("trajectory", settings)
     waiting: dict[str, dict[tuple[str, int], Work]] = {}  # site -> (camera, at) -> work
+    arrivals: dict[str, trajectory.Arrivals] = {}  # site -> when its messages were written to the log
     epoch = -1
 
     def fold(states: States, site: str) -> list[Work]:
@@ -27,7 +28,8 @@ def build(settings: Settings) -> App:
         held = waiting[site]
         state = states.get(site)
         refused: list[Work] = []
-        for message in trajectory.release(state, [work.message for work in held.values()], settings):
+        messages = [work.message for work in held.values()]
+        for message in trajectory.release(state, messages, arrivals[site], settings):
             work = held[message.camera, message.at]
             try:
                 state, outputs = trajectory.step(state, message, settings)
@@ -46,10 +48,12 @@ def build(settings: Settings) -> App:
         nonlocal epoch
         if epoch != states.epoch:  # what was held came to another assignment of partitions: it comes again
             waiting.clear()
+            arrivals.clear()
             epoch = states.epoch
         done: list[Work] = []
         for work in works:
             site = waiting.setdefault(work.key, {})
+            arrivals.setdefault(work.key, trajectory.Arrivals()).hear(work.message.camera, work.at)
             twice = site.get((work.message.camera, work.message.at))
             if twice is None or twice is work:
                 site[work.message.camera, work.message.at] = work

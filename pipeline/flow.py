@@ -49,6 +49,7 @@ class Flow:
         self.seen: dict[str, mask.Seen] = {}
         self.sites: dict[str, trajectory.Site] = {}
         self.waiting: dict[str, list[Faces]] = {}
+        self.arrivals: dict[str, trajectory.Arrivals] = {}
         self.known: dict[str, tuple[tuple[Box, ...], int]] = {}
 
     def run(self, frames: Iterable[Frame], fill_known: bool = False) -> Iterator[Record]:
@@ -96,7 +97,9 @@ class Flow:
     def join(self, faces: Faces) -> Iterator[Record]:
         waiting = self.waiting.setdefault(faces.site, [])
         waiting.append(faces)
-        ready = trajectory.release(self.sites.get(faces.site), waiting, self.settings)
+        arrivals = self.arrivals.setdefault(faces.site, trajectory.Arrivals())
+        arrivals.hear(faces.camera, faces.at)  # in memory a message arrives when it happens
+        ready = trajectory.release(self.sites.get(faces.site), waiting, arrivals, self.settings)
         for message in ready:
             self.sites[faces.site], outputs = trajectory.step(self.sites.get(faces.site), message, self.settings)
             for output in outputs:

@@ -18,11 +18,13 @@ from typing import Any
 import msgspec
 
 from pipeline.messages import STATES, Box, Episode, Face, Faces, State, Trajectory
+from pipeline.settings import Settings
 
 SECOND = 1_000_000  # µs
 OVERLAPS = 0.4  # IoU from which a box is that face; detectors cut faces differently, hence not more
 SPELL = 1.0  # seconds somebody has to hold a state in one view for it to be asked about
-QUIET = 8.0  # seconds without a look in breach that end an episode (settings.quiet)
+QUIET: float = Settings.model_fields["quiet"].default
+APART = 8.0  # seconds between two looks at somebody in one view that make them two walks
 FEW = 2  # looks below which a track is not asked whom it belongs to
 JUDGED: tuple[State, ...] = ("worn", "incorrect", "none")
 
@@ -90,7 +92,7 @@ class Score:
     purity: Share  # looks in a track that belong to the person most of its looks belong to
     switches: int  # changes of track within one walk through one view
     visits: int  # walks through a view
-    joins: Rates  # pairs of tracks in different cameras that are (said to be) one person
+    joins: Rates  # of one person's walks through two cameras; of the pairs of tracks that routes put together
     episodes: Rates
     episode_states: Share  # of the episodes found: those with the right state
     start_errors: tuple[float, ...]  # of the episodes found, seconds
@@ -121,13 +123,8 @@ def read(path: Path, delays: Mapping[str, float] | None = None, quiet: float = Q
     else:
         raise ValueError(f"{path}: expected `cameras`, `clips` or `frames`, got {', '.join(sorted(told))}")
     truth = Truth(fps, width, frames, (), delays or {})
-    if "episodes" in told:
-        breaches = [
-            Breach(e["person"], _NAMES[e["state"]], float(e["start"]), float(e["end"]), tuple(e["cameras"]))
-            for e in told["episodes"]
-        ]
-    else:
-        breaches = [breach for looks in _looks_of(truth).values() for breach in breaches_of(looks, quiet)]
+    # counted anew, and not taken from the file: what one episode is depends on `quiet`
+    breaches = [breach for looks in _looks_of(truth).values() for breach in breaches_of(looks, quiet)]
     return Truth(fps, width, frames, tuple(breaches), delays or {})
 
 
@@ -217,7 +214,7 @@ def score(truth: Truth, messages: Iterable[msgspec.Struct], start: int) -> Score
         ),
         switches=switches,
         visits=visits,
-        joins=_joins(matches, owners, routes.values()),
+        joins=_joins(truth, matches, owners, routes.values()),
         episodes=rates,
         episode_states=right,
         start_errors=tuple(error[0] for error in errors),
@@ -291,12 +288,12 @@ def _by_state(pairs: Sequence[tuple[str, str]]) -> dict[str, Rates]:
 
 
 def _visits(truth: Truth) -> dict[tuple[str, str], list[list[TrueLook]]]:
-    """(camera, person) -> walks through that view: looks with no more than QUIET seconds between them."""
+    """(camera, person) -> walks through that view: looks with no more than APART seconds between them."""
     visits: dict[tuple[str, str], list[list[TrueLook]]] = {}
     for looks in _looks_of(truth).values():
         for look in looks:
             walks = visits.setdefault((look[2], look[1]), [])
-            if walks and look[0] - walks[-1][-1][0] <= QUIET:
+            if walks and look[0] - walks[-1][-1][0] <= APART:
                 walks[-1].append(look)
             else:
                 walks.append([look])
@@ -342,16 +339,29 @@ def _switches(truth: Truth, matches: Sequence[Match]) -> tuple[int, int]:
     return visits, switches
 
 
-def _joins(matches: Iterable[Match], owners: Mapping[str, str], routes: Iterable[Trajectory]) -> Rates:
-    camera_of = {m.face.track: m.camera for m in matches}
+def _joins(truth: Truth, matches: Sequence[Match], owners: Mapping[str, str], routes: Iterable[Trajectory]) -> Rates:
+    """Recall over the walks of one person through two cameras, each asked by its longest track; precision over all
+    pairs of tracks of two cameras that a route puts together."""
     route_of = {leg.track: route.id for route in routes for leg in route.legs}
-    same = said = right = 0
-    for a, b in combinations(sorted(owners), 2):
-        if camera_of[a] == camera_of[b]:
-            continue
-        true, joined = owners[a] == owners[b], a in route_of and route_of[a] == route_of.get(b)
-        same, said, right = same + true, said + joined, right + (true and joined)
-    return Rates(Share(right, same), Share(right, said))
+    longest: list[tuple[str, str, str]] = []  # person, camera, track
+    for (camera, person), walks in _visits(truth).items():
+        for walk in walks:
+            tracks = Counter(
+                m.face.track
+                for m in matches
+                if m.camera == camera and m.true.person == person and walk[0][0] <= m.second <= walk[-1][0]
+            )
+            longest.append((person, camera, tracks.most_common(1)[0][0] if tracks else ""))
+    pairs = [(a[2], b[2]) for a, b in combinations(longest, 2) if a[0] == b[0] and a[1] != b[1]]
+    found = sum(a in route_of and route_of[a] == route_of.get(b) for a, b in pairs)
+
+    camera_of = {m.face.track: m.camera for m in matches}
+    said = [
+        owners[a] == owners[b]
+        for a, b in combinations(sorted(owners), 2)
+        if camera_of[a] != camera_of[b] and a in route_of and route_of[a] == route_of.get(b)
+    ]
+    return Rates(Share(found, len(pairs)), Share(sum(said), len(said)))
 
 
 def _episodes(
@@ -409,7 +419,7 @@ def table(result: Score) -> str:
     rows: list[tuple[str, Rates]] = [("faces found", result.found)]
     for title, by_state in (("single look", result.looks), ("state", result.states), ("spell", result.spells)):
         rows += [(f"{title}: {state}", rates) for state, rates in by_state.items()]
-    rows += [("same person in two cameras (pairs of tracks)", result.joins), ("episodes", result.episodes)]
+    rows += [("same person in two cameras", result.joins), ("episodes", result.episodes)]
     lines = ["| what | recall | precision |", "|---|---|---|"]
     lines += [f"| {name} | {rates.recall} | {rates.precision} |" for name, rates in rows]
 

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     grace: float = Field(default=1.0, description="seconds in breach before an episode opens")
     quiet: float = Field(default=20.0, description="seconds without a look in breach before an episode closes")
     settle: float = Field(default=0.5, description="stream seconds a site waits for a camera it has not heard of yet")
-    lateness: float = Field(default=20.0, description="stream seconds a site waits for a camera that fell silent")
+    lateness: float = Field(default=20.0, description="seconds a site waits for a camera of which nothing comes")
 
     @property
     def bootstrap(self) -> str:

@@ -27,7 +27,7 @@ LOOKS, PATIENCE = 3, 1.6
 # Cosine of two SFace embeddings -> log odds that it is the same person. Measured on LFW: .36 gives one false match in
 # a thousand; looks of one person across cameras lie at .23-.63, of others below .35. A straight line through that.
 STEEP, EVEN = 22.0, 0.28
-# Fewer pixels of skin: with a mask on either side the same cosine says more (FACTS: the same person is .1 lower).
+# Fewer pixels of skin: with a mask on either side the cosine of the same person is about .1 lower, and says more.
 EVEN_MASKED = 0.23
 # A join needs this probability, and this lead in log odds over the next candidate.
 SURE, LEAD = 0.6, 1.0
@@ -44,6 +44,10 @@ LONGEST_LOOK = 1.5
 MENDED = 0.6
 # A route or an open episode that only grows is told again after this many µs.
 TELL_EVERY = 1_000_000
+# A site nobody has heard of before is listened to for so long before its first message is folded, µs.
+NEW_SITE = 3_000_000
+# So many messages of a site wait at most; then the oldest are folded whoever is behind.
+WAITING = 20_000
 # A camera silent for a week was taken down, µs.
 FORGOTTEN = 7 * 86_400_000_000
 
@@ -112,11 +116,29 @@ def known(site: Site | None, message: Faces) -> bool:
     return message.source == "inspection" or (site is not None and message.at <= site.seen.get(message.camera, 0))
 
 
-def release(site: Site | None, waiting: Iterable[Faces], settings: Settings) -> list[Faces]:
+class Arrivals:
+    """When messages of a site came, µs on the clock of whoever brought them."""
+
+    def __init__(self) -> None:
+        self.first = self.last = 0
+        self.newest: dict[str, int] = {}  # by camera
+
+    def hear(self, camera: str, at: int) -> None:
+        self.first = self.first or at
+        self.last = max(self.last, at)
+        self.newest[camera] = max(at, self.newest.get(camera, 0))
+
+    def silent(self, camera: str, lateness: float) -> bool:
+        """Nothing came of the camera for `lateness` seconds (since the first message of all, if none ever came)."""
+        return self.last - self.newest.get(camera, self.first) > lateness * 1e6
+
+
+def release(site: Site | None, waiting: Iterable[Faces], arrivals: Arrivals, settings: Settings) -> list[Faces]:
     """The waiting messages that can be folded now, in the order in which they must be; none that the site knows.
 
     A message waits until every camera that is running has been heard of beyond it, so that the order does not depend
-    on which worker was faster; a camera that has been silent for `lateness` is not waited for."""
+    on which worker was faster; a camera of which nothing came for `lateness` while others did is not waited for. A
+    site that is new waits for a moment, or the first camera to be heard of would run ahead of the others."""
     site = site or Site()
     heard = {camera: at for camera, at in site.seen.items() if camera not in site.ended}
     ended: set[str] = set()
@@ -126,11 +148,14 @@ def release(site: Site | None, waiting: Iterable[Faces], settings: Settings) -> 
         (ended.add if message.ended else ended.discard)(message.camera)
     if not queue:
         return []
+    awaited = [at for camera, at in heard.items() if camera not in ended
+               and not arrivals.silent(camera, settings.lateness)]
+    if awaited and not site.version and arrivals.last - arrivals.first < NEW_SITE:
+        return []
     newest = max(heard.values())
-    awaited = [at for camera, at in heard.items()
-               if camera not in ended and newest - at <= settings.lateness * 1e6]
     until = min([*awaited, newest - round(settings.settle * 1e6)]) if awaited else newest
-    return [message for message in queue if message.at <= until]
+    ready = [message for message in queue if message.at <= until]
+    return ready or queue[: max(0, len(queue) - WAITING)]
 
 
 def step(site: Site | None, message: Faces, settings: Settings) -> tuple[Site, list[Output]]:

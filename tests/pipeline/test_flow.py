@@ -1,38 +1,24 @@
 """The whole system in memory, with models that need no weights."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
+import scenes
 
-from models import fakes
 from pipeline import messages
 from pipeline.flow import Flow, Record
 from pipeline.messages import DeadLetter, Episode, Faces, Frame, Trajectory
 from pipeline.settings import Settings
 
 
-class Models:
-    def __init__(self) -> None:
-        self.look, self.embed = fakes.look, fakes.embed
-        self.names, self.embed_names = {"look": "000000000000"}, {"embed": "111111111111"}
-
-
 @pytest.fixture
-def site(make_walk: Callable) -> list[Frame]:
-    """Somebody without a mask walks from the door to the hall and puts one on there; somebody else comes later."""
-    door, hall = {"place": (0.0, 0.0)}, {"place": (15.0, 0.0)}
-    frames = [*make_walk("door", 0, 5, 1, lambda t: "none", **door),
-              *make_walk("hall", 12, 6, 1, lambda t: "none" if t < 2 else "worn", **hall),
-              *make_walk("door", 30, 5, 4, lambda t: "worn", **door)]
-    end = max(f.at for f in frames) + 200_000
-    ends = [Frame(camera, end, ended=True) for camera in ("door", "hall")]
-    return [*sorted(frames, key=lambda f: (f.at, f.camera)), *ends]
+def site() -> list[Frame]:
+    return scenes.visit()
 
 
 def run(frames: list[Frame], settings: Settings, **more: object) -> list[Record]:
-    return list(Flow(settings, Models(), **more).run(frames, fill_known=True))  # type: ignore[arg-type]
+    return list(Flow(settings, scenes.Models(), **more).run(frames, fill_known=True))  # type: ignore[arg-type]
 
 
 def test_frames_in_routes_and_episodes_out(site: list[Frame], plain: Settings) -> None:
@@ -62,7 +48,7 @@ def test_the_same_frames_give_the_same_bytes_with_any_number_of_threads(site: li
 
 def test_what_is_recorded_replays_to_the_same_bytes(site: list[Frame], plain: Settings) -> None:
     """The faces known are in the frame: once recorded, nothing has to be fed back."""
-    first = Flow(plain, Models())
+    first = Flow(plain, scenes.Models())
     recorded: list[Frame] = []
 
     def record() -> list[Record]:
@@ -75,7 +61,7 @@ def test_what_is_recorded_replays_to_the_same_bytes(site: list[Frame], plain: Se
         return out
 
     live = record()
-    assert list(Flow(plain, Models()).run(recorded)) == live
+    assert list(Flow(plain, scenes.Models()).run(recorded)) == live
 
 
 def test_two_sites_do_not_see_each_other(site: list[Frame], plain: Settings) -> None:

@@ -117,7 +117,7 @@ def test_a_frame_that_was_answered_is_not_answered_again(plain: Settings, make_w
     assert run(frames[3:], plain, seen) == (seen, [None] * 7)
 
 
-def test_a_phone_photo_is_answered_as_often_as_it_comes_and_leaves_no_trace(plain: Settings, make_walk: Callable) -> None:
+def test_a_phone_photo_is_answered_each_time_and_leaves_no_trace(plain: Settings, make_walk: Callable) -> None:
     photo = msgspec.structs.replace(make_walk("round", 0, 3, 1, lambda t: "none")[3], source="inspection")
     seen, told = run([photo, photo], plain)
     assert seen == mask.Seen()
