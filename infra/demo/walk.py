@@ -76,13 +76,13 @@ def state_of(pull: float | None) -> str:
 
 
 # person, face picture at the entrance, in the corridor and at the ward, height in metres, whether it is a grey picture.
-# ~ is the mirrored picture: a variation of it and not another one
+# ~ is the mirrored picture: a variation of it and not another one; p5 looks aside, a mirrored p5 is hardly p5
 _CAST = (
     ("p1", ("obama.jpg", "obama2.jpg", "obama3.jpg"), 1.82, False),
     ("p2", ("astronaut.png", "~astronaut.png", "astronaut.png"), 1.68, False),
     ("p3", ("biden.jpg", "~biden.jpg", "biden.jpg"), 1.80, False),
     ("p4", ("grace_hopper.jpg", "~grace_hopper.jpg", "grace_hopper.jpg"), 1.65, False),
-    ("p5", ("luispedro.jpg", "luispedro.jpg", "~luispedro.jpg"), 1.77, False),
+    ("p5", ("luispedro.jpg", "luispedro.jpg", "luispedro.jpg"), 1.77, False),
     ("p6", ("einstein.jpg", "~einstein.jpg", "einstein.jpg"), 1.72, True),
 )
 _COATS = [(236, 238, 238), (150, 120, 70), (120, 130, 60), (80, 70, 66), (190, 160, 110), (96, 76, 120)]
@@ -165,16 +165,15 @@ def _visit(person: Person, camera: str, start: float, aside: float, speed: float
 
 
 def _wears(person: str, camera: str, middle: float) -> tuple[tuple[float, float | None], ...]:
-    """The scenario's masks: p1 never, p2 and p5 always, p3 pulls it down, p4 puts it on, p6 has none."""
+    """The scenario's masks. p1, p6: never; p2: always; p3 pulls it below the nose; p4 puts it on; p5 under the chin."""
     always = float("-inf")
     if person in ("p1", "p6"):
         return ((always, None),)
-    if person == "p3":
-        if camera == "entrance":
-            return ((always, WORN),)
-        return ((always, BELOW_NOSE),) if camera == "ward" else ((always, WORN), (middle, BELOW_NOSE))
-    if person == "p4":
-        if camera == "entrance":
-            return ((always, None),)
-        return ((always, WORN),) if camera == "ward" else ((always, None), (middle, WORN))
-    return ((always, WORN),)
+    story = {
+        ("p3", "corridor"): ((always, WORN), (middle, BELOW_NOSE)),
+        ("p3", "ward"): ((always, BELOW_NOSE),),
+        ("p4", "entrance"): ((always, None),),
+        ("p4", "corridor"): ((always, None), (middle, WORN)),
+        ("p5", "ward"): ((always, WORN), (middle, UNDER_CHIN)),
+    }
+    return story.get((person, camera), ((always, WORN),))
