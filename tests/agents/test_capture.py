@@ -353,10 +353,11 @@ def process(settings: Settings) -> Iterator[subprocess.Popen[str]]:
             worker.stdout.close()
 
 
+@pytest.mark.slow
 # The Kafka clients leave sockets of refused connections to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 async def test_a_dead_broker_drops_the_oldest_and_recovers(tmp_path: Path, clip: Clip) -> None:
-    """The broker is away for 12 s: the queue stays short, drops are counted, publishing goes on by itself."""
+    """The broker is away for 6 s and its start: the queue stays short, drops are counted, publishing goes on by itself."""
     own = Kafka(tmp_path / "broker")
     own.start()
     wall = None
@@ -371,9 +372,9 @@ async def test_a_dead_broker_drops_the_oldest_and_recovers(tmp_path: Path, clip:
         held = capture.held["a"]
         thread = held.thread
         await asyncio.to_thread(own.stop)
-        await asyncio.sleep(12)
+        await asyncio.sleep(6)
         assert len(held.queue) == settings.queue
-        assert held.dropped >= 100
+        assert held.dropped >= 40
         assert held.thread is thread  # the camera stays open
         again = Kafka(tmp_path / "broker", own.port)
         again.start()
@@ -381,8 +382,8 @@ async def test_a_dead_broker_drops_the_oldest_and_recovers(tmp_path: Path, clip:
         own.ready()
         count = len(wall.frames["a"])
         await wall.until(lambda: len(wall.frames["a"]) > count + 50, 40)
-        assert sum(f.dropped for f in wall.frames["a"]) >= 100
-        assert max(f.dropped for f in wall.frames["a"]) >= 100 - settings.queue
+        assert sum(f.dropped for f in wall.frames["a"]) >= 50
+        assert max(f.dropped for f in wall.frames["a"]) >= 20
         assert wall.frames["a"][-1].at > utc() - 2_000_000
         assert [f.at for f in wall.frames["a"]] == sorted(f.at for f in wall.frames["a"])
         assert held.thread is thread
