@@ -65,7 +65,7 @@ class CameraView(msgspec.Struct):
     error: str = ""
     looked: float | None = None  # seconds since its newest analysed frame; None = none seen yet
     now: Counts = msgspec.field(default_factory=Counts)  # faces in the newest analysed frame
-    minute: Counts = msgspec.field(default_factory=Counts)  # people (tracks) of the last minute by their last state
+    minute: Counts = msgspec.field(default_factory=Counts)  # tracks of the last minute by their last state
     savings: Savings = msgspec.field(default_factory=Savings)
 
 

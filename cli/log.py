@@ -51,3 +51,5 @@ def configure(settings: Settings, **always: Any) -> None:
     root.setLevel(level)
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    # it warns, with all its bytes, that Faust's membership data is not a consumer's of its own
+    logging.getLogger("kafka.admin._groups").setLevel(logging.ERROR)
