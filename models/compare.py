@@ -51,10 +51,15 @@ def face(picture: NDArray[np.uint8], x: float, y: float, size: float, skin: tupl
     oval(0, 0.5, 0.24, 0.018, (40, 40, 90))
 
 
+def hush() -> None:
+    """OpenCV 5 warns, each time it loads a network, that it chooses by itself where that runs."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+
+
 def opencv_found(onnx: Path, picture: NDArray[np.uint8], score: float) -> Found:
     """What OpenCV's FaceDetectorYN finds."""
     height, width = picture.shape[:2]
-    cv2.setLogLevel(2)  # errors: OpenCV 5 warns at each start that it will choose where to run
+    hush()
     _, rows = cv2.FaceDetectorYN.create(str(onnx), "", (width, height), score, 0.3, 5000).detect(picture)
     rows = np.zeros((0, 15), np.float32) if rows is None else rows[np.argsort(-rows[:, 14], kind="stable")]
     return Found(np.hstack([rows[:, :2], rows[:, :2] + rows[:, 2:4]]), rows[:, 14], rows[:, 4:14].reshape(-1, 5, 2))
@@ -76,7 +81,7 @@ def same(name: str, form: str, onnx: Path, made: Path) -> None:
                              f"of score, got {far:.3f} and {off:.4f}")
     elif name == "sface":
         crops = aligned()
-        cv2.setLogLevel(2)
+        hush()
         sface = cv2.FaceRecognizerSF.create(str(onnx), "")
         theirs_are = np.concatenate([sface.feature(crop) for crop in crops])
         theirs_are /= np.linalg.norm(theirs_are, axis=1, keepdims=True)
