@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import yaml
+
 from pipeline.messages import Camera, Source
 
 SITE = "demo"
@@ -37,6 +40,12 @@ def cameras(folder: Path, fps: float = 5.0) -> tuple[Camera, ...]:
         )
         for camera, name, place, direction, _ in CAMERAS
     )  # fmt: skip
+
+
+def as_yaml(folder: Path) -> str:
+    """The same as a site file, for `maskwatch analyse --cameras` and `maskwatch cameras add --from`."""
+    listed = [msgspec.to_builtins(camera) for camera in cameras(folder.resolve())]
+    return yaml.safe_dump({"site": SITE, "cameras": listed}, allow_unicode=True, sort_keys=False)
 
 
 def as_json() -> dict[str, Any]:

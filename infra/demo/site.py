@@ -35,7 +35,7 @@ def render(
     """Clips, plan and truth into `folder`; False when they are there already and nothing was done."""
     stamp = stamp_of(seconds, seed)
     stamp_file = folder / "stamp.json"
-    names = [f"{camera}.mp4" for camera in walk.CAMERAS] + ["plan.json", "plan.svg", "ground_truth.json"]
+    names = [f"{camera}.mp4" for camera in walk.CAMERAS] + ["plan.json", "plan.svg", "cameras.yaml", "ground_truth.json"]
     if stamp_file.exists() and all((folder / name).exists() for name in names):
         try:
             if json.loads(stamp_file.read_text())["stamp"] == stamp:
@@ -56,6 +56,7 @@ def render(
         os.replace(part, clip)
     _write(folder / "plan.json", json.dumps(plan.as_json(), indent=1, ensure_ascii=False))
     _write(folder / "plan.svg", plan.as_svg())
+    _write(folder / "cameras.yaml", plan.as_yaml(folder))
     _write(folder / "ground_truth.json", json.dumps(truth.tell(seen, visits, seconds, seed), separators=(",", ":")))
     _write(stamp_file, json.dumps({"stamp": stamp, "seed": seed, "seconds": seconds}))
     return True

@@ -137,7 +137,8 @@ def test_a_mask_covers_what_it_should(pictures: Path, name: str) -> None:
         worn = heads.masked(bare, "blue", pull).picture[patch].astype(int)
         return bool(worn[..., 0].mean() > worn[..., 2].mean() + 20)  # blue cloth, and no skin is bluer than red
 
-    assert [(covered(nose, pull), covered(mouth, pull)) for pull in (heads.WORN, heads.BELOW_NOSE, heads.UNDER_CHIN)] == [
+    pulls = (heads.WORN, heads.BELOW_NOSE, heads.UNDER_CHIN)
+    assert [(covered(nose, pull), covered(mouth, pull)) for pull in pulls] == [
         (True, True), (False, True), (False, False)]  # fmt: skip
 
 
@@ -178,8 +179,10 @@ def test_a_site_that_is_there_is_not_rendered_again(pictures: Path, tmp_path: Pa
     assert site.render(tmp_path, 2, 1, lambda done, total: calls.append((done, total)))
     assert calls[-1] == (72, 72)
     written = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.is_file()}
-    assert set(written) == {"entrance.mp4", "corridor.mp4", "ward.mp4", "plan.json", "plan.svg", "ground_truth.json",
-                            "stamp.json"}  # fmt: skip
+    assert set(written) == {
+        *("entrance.mp4", "corridor.mp4", "ward.mp4"),
+        *("plan.json", "plan.svg", "cameras.yaml", "ground_truth.json", "stamp.json"),
+    }
     assert not site.render(tmp_path, 2, 1)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.is_file()} == written
     (tmp_path / "ward.mp4").unlink()
