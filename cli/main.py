@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from cli import analyse, api, dead_letters, demo, models, replay, topics, up, worker
+from cli import analyse, api, cameras, dead_letters, demo, models, replay, topics, up, worker
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
                   help="Mask-compliance analytics on camera streams.")
 
+app.add_typer(cameras.app, name="cameras")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(demo.app, name="demo")
 app.add_typer(models.app, name="models")

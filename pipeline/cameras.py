@@ -1,0 +1,142 @@
+"""What a camera may be: a site file or typed values -> checked Camera values, every fault named at once."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+import yaml
+
+from pipeline.capture import public
+from pipeline.messages import Camera, Privacy, Source
+
+ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+NETWORK = ("rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "http", "https")
+FPS = (0.05, 60.0)  # analysed pictures a second
+WIDTH = (64, 3840)  # pixels
+_NAME = re.compile(r"\$\{(\w+)\}")
+_FIELDS = frozenset(Camera.__struct_fields__)
+_EACH = _FIELDS - {"camera", "sources", "name"}  # what may stand at the top of a site file for all of its cameras
+
+
+class BadCamera(ValueError):
+    """What was expected of a camera and what came, one fault a line."""
+
+
+def faults(camera: Camera) -> list[str]:
+    """Empty when the camera may be had. Passwords do not appear."""
+    label, found = camera.camera, []
+
+    def wants(field: str, right: bool, expected: str, came: Any) -> None:
+        if not right:
+            found.append(f"{label}: {field}: expected {expected}, got {came!r}")
+
+    wants("camera", bool(ID.fullmatch(label)), "an id of a-z, 0-9 and -, at most 63 long", label)
+    wants("site", bool(SITE.fullmatch(camera.site)), "an id of letters, digits and . _ -", camera.site)
+    wants("sources", bool(camera.sources), "at least one address", [])
+    for i, source in enumerate(camera.sources):
+        wrong = _address(source.url)
+        wants(f"sources[{i}].url", not wrong, wrong, public(source.url))
+        wants(f"sources[{i}].width", 0 <= source.width <= 16384, "pixels, 0..16384", source.width)
+    wants("fps", FPS[0] <= camera.fps <= FPS[1], f"pictures a second, {FPS[0]:g}..{FPS[1]:g}", camera.fps)
+    wants("width", WIDTH[0] <= camera.width <= WIDTH[1], f"pixels, {WIDTH[0]}..{WIDTH[1]}", camera.width)
+    place = camera.place or (0.0, 0.0)
+    wants("place", all(map(math.isfinite, place)), "metres east and north", camera.place)
+    wants("direction", camera.direction is None or 0 <= camera.direction < 360, "degrees, 0..360", camera.direction)
+    wants("view", camera.view is None or 0 < camera.view <= 360, "degrees, over 0..360", camera.view)
+    return found
+
+
+def _address(url: str) -> str:
+    """What was expected instead of this address; empty when it may be tried."""
+    if not url or url != url.strip() or any(ord(c) < 32 for c in url):
+        return "an address without spaces around it"
+    if "://" not in url or url.startswith("file://"):
+        return ""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return "an address that can be read, as rtsp://user:password@host:554/path"
+    if parts.scheme.lower() not in NETWORK:
+        return "rtsp://, rtmp://, http(s)://, a path or /dev/videoN"
+    return "" if parts.hostname else "an address with a host in it"
+
+
+def check(cameras: Sequence[Camera]) -> None:
+    """Raises BadCamera with every fault of every camera."""
+    found = [fault for camera in cameras for fault in faults(camera)]
+    names = [camera.camera for camera in cameras]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    found += [f"{name}: expected once, got {names.count(name)} times" for name in twice]
+    if found:
+        raise BadCamera("\n".join(found))
+
+
+def load(text: str, environment: Mapping[str, str], file: str = "cameras.yaml") -> tuple[Camera, ...]:
+    """The cameras of a site file. ${NAME} is replaced from `environment`, so that the file holds no password."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BadCamera(f"{file}: expected YAML, got {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("cameras"), list):
+        raise BadCamera(f"{file}: expected a list under `cameras:`, got {type(content).__name__}")
+    found: list[str] = []
+    every = {name: value for name, value in content.items() if name != "cameras"}
+    found += [f"{file}: {name}: expected one of {', '.join(sorted(_EACH))}" for name in every if name not in _EACH]
+    cameras: list[Camera] = []
+    for i, entry in enumerate(content["cameras"]):
+        label = f"{file}: cameras[{i}]"
+        if not isinstance(entry, dict):
+            found.append(f"{label}: expected fields, got {entry!r}")
+            continue
+        unknown = [name for name in entry if name not in _FIELDS]
+        found += [f"{label}: {name}: expected one of {', '.join(sorted(_FIELDS))}" for name in unknown]
+        values, missing = _fill({**every, **entry}, environment)
+        found += [f"{label}: expected {name} in the environment, got nothing" for name in missing]
+        if not missing:
+            try:
+                cameras.append(msgspec.convert(values, Camera))
+            except msgspec.ValidationError as error:
+                found.append(f"{label}: {public(str(error))}")
+    try:
+        check(cameras)
+    except BadCamera as error:
+        found += [f"{file}: {line}" for line in str(error).splitlines()]
+    if found:
+        raise BadCamera("\n".join(found))
+    return tuple(cameras)
+
+
+def _fill(value: Any, environment: Mapping[str, str]) -> tuple[Any, list[str]]:
+    if isinstance(value, str):
+        missing = [name for name in _NAME.findall(value) if name not in environment]
+        return _NAME.sub(lambda m: environment.get(m[1], ""), value), missing
+    if isinstance(value, dict):
+        pairs = [(name, *_fill(each, environment)) for name, each in value.items()]
+        return {name: each for name, each, _ in pairs}, [m for _, _, missing in pairs for m in missing]
+    if isinstance(value, list):
+        filled = [_fill(each, environment) for each in value]
+        return [each for each, _ in filled], [m for _, missing in filled for m in missing]
+    return value, []
+
+
+def shown(camera: Camera) -> dict[str, Any]:
+    """A camera as it may be shown: without logins."""
+    hidden = msgspec.structs.replace(
+        camera, sources=tuple(msgspec.structs.replace(source, url=public(source.url)) for source in camera.sources)
+    )
+    told: dict[str, Any] = msgspec.to_builtins(hidden)
+    return told
+
+
+def sources(main: Sequence[str], sub: Sequence[str], sub_width: int = 0) -> tuple[Source, ...]:
+    return (*(Source(url) for url in main), *(Source(url, "sub", sub_width) for url in sub))
+
+
+PRIVACIES: tuple[str, ...] = get_args(Privacy)

@@ -1,0 +1,69 @@
+"""What a camera may be, and what is said of one that may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pipeline.cameras import BadCamera, check, faults, load, shown
+from pipeline.messages import Camera, Source
+
+GOOD = Camera("door", (Source("rtsp://u:secret@10.0.0.7/main"), Source("clip.mp4", "sub", 640)))
+
+
+def test_every_fault_is_named_and_no_password() -> None:
+    bad = msgspec.structs.replace(
+        GOOD,
+        camera="Door 1",
+        sources=(Source("ftp://u:secret@h/x"), Source("rtsp://u:secret@"), Source("rtsp://u:secret@h:port/x")),
+        fps=0,
+        width=12,
+        direction=400,
+    )
+    said = faults(bad)
+    assert [line.split(": ")[1] for line in said] == [
+        "camera", "sources[0].url", "sources[1].url", "sources[2].url", "fps", "width", "direction",
+    ]  # fmt: skip
+    assert said[4] == "Door 1: fps: expected pictures a second, 0.05..60, got 0"
+    assert (
+        said[1]
+        == "Door 1: sources[0].url: expected rtsp://, rtmp://, http(s)://, a path or /dev/videoN, got 'ftp://h/x'"
+    )
+    assert "secret" not in "".join(said)
+    assert faults(GOOD) == []
+
+
+def test_one_id_is_one_camera() -> None:
+    with pytest.raises(BadCamera, match="door: expected once, got 2 times"):
+        check([GOOD, GOOD])
+
+
+def test_the_example_site_loads() -> None:
+    text = (Path(__file__).parents[2] / "infra" / "cameras.yaml").read_text(encoding="utf-8")
+    cameras = load(text, {"CAMERA_PASSWORD": "secret"})
+    assert [c.camera for c in cameras] == ["entrance", "corridor", "clean-room"]
+    assert [c.privacy for c in cameras] == ["pseudonymous", "pseudonymous", "anonymous"]
+    assert cameras[0].sources[0].url == "rtsp://viewer:secret@192.0.2.10:554/h264/main"
+    assert {c.site for c in cameras} == {"example"}
+    assert not cameras[2].running
+    assert "secret" not in repr([shown(c) for c in cameras])
+    with pytest.raises(BadCamera, match="expected CAMERA_PASSWORD in the environment, got nothing"):
+        load(text, {})
+
+
+def test_a_site_file_that_is_wrong_says_all_of_it() -> None:
+    with pytest.raises(BadCamera) as said:
+        load(
+            "site: x\nfpss: 3\ncameras:\n- camera: a\n  sources: [{url: a.mp4}]\n  fps: many\n- camera: B\n  sources: []\n",
+            {},
+        )
+    lines = str(said.value).splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("cameras.yaml: fpss: expected one of ")
+    assert lines[1] == "cameras.yaml: cameras[0]: Expected `float`, got `str` - at `$.fps`"
+    assert "B: camera: expected an id" in lines[2]
+    assert "sources: expected at least one address" in lines[3]
+    with pytest.raises(BadCamera, match="expected a list under `cameras:`, got list"):
+        load("- a", {})
