@@ -51,6 +51,7 @@ class App(faust.App):
     def __init__(self, name: str, *, settings: Settings, **options: Any) -> None:
         self.settings = settings
         self.lines: list[Any] = []  # agents.delivery.Line
+        self.fault: Exception | None = None  # why it must be stopped; agents.topology looks
         super().__init__(name, **options)
 
     async def on_first_start(self) -> None:
@@ -62,21 +63,16 @@ class App(faust.App):
         return
 
 
-def group(settings: Settings, stage: str) -> str:
-    """The consumer group of a stage, which is also the name its changelogs begin with."""
-    return f"{settings.topic_prefix}maskwatch-{stage}"
-
-
 def changelog(settings: Settings, stage: str) -> str:
     """The topic that a stage's states are kept in."""
-    return f"{group(settings, stage)}-states-changelog"
+    return f"{broker.group(settings, stage)}-states-changelog"
 
 
 def create(stage: str, settings: Settings) -> App:
     """An app of its own per stage: a worker may run any of them, and a rebalance of one does not stop another."""
     recovery.install()
     app = App(
-        group(settings, stage),
+        broker.group(settings, stage),
         settings=settings,
         broker="kafka://" + ";kafka://".join(settings.bootstrap.split(",")),
         broker_credentials=credentials(settings),

@@ -93,11 +93,11 @@ class Work:
 
     def send(self, topic: str, key: str, message: msgspec.Struct) -> None:
         """Say `message` on `topic`; it goes out when the turn is over. Raises TooLarge."""
-        self._line.say(topic, key, message)
+        self._line.say(topic, key, message, redriven=self.redriven)
 
     def refuse(self, error: Exception) -> None:
         """A dead letter for a message that was held from an earlier turn; the stage then returns it as finished."""
-        self._line._refuse(self, f"{type(error).__name__}: {error}", error)
+        self._line.refuse(self, f"{type(error).__name__}: {error}", error)
 
 
 class States:
@@ -244,7 +244,7 @@ class Line:
             return  # the worker stops
         except Exception as error:
             log.error("stage stopped", stage=self.stage, topic=self.topic, reason=str(error), kind=type(error).__name__)
-            await self.app.crash(error)
+            self.app.fault = self.app.fault or error
         finally:
             self._resting.set()
             if self._getting is not None:
@@ -538,11 +538,9 @@ class Line:
             state = decode(record.value or b"", self.kind, "msgpack")  # type: ignore[type-var]
         except (BadMessage, UnicodeDecodeError) as error:
             # Faust would log this and wait for ever for the record it could not apply.
-            await self.app.crash(
-                BadState(
-                    f"{where}: the state cannot be read: {error}. Either the program is older than the state, or the "
-                    f"record is damaged: stop every worker of {self.stage}, delete {self.changelog} and start again"
-                )
+            self.app.fault = BadState(
+                f"{where}: the state cannot be read: {error}. Either the program is older than the state, or the "
+                f"record is damaged: stop every worker of {self.stage}, delete {self.changelog} and start again"
             )
             return
         held = kept.states.get(key)

@@ -88,6 +88,8 @@ def _name(service: Any) -> str:
 
 def _fault(services: Sequence[Service], starting: Sequence[asyncio.Task[None]]) -> BaseException | None:
     for service in services:
+        if (fault := getattr(service, "fault", None)) is not None:
+            return fault
         if service.crashed:
             return service.crash_reason or RuntimeError(f"{_name(service)} crashed without a reason")
     for task in starting:
@@ -114,7 +116,10 @@ async def _finish(service: Any) -> None:
             await line.finish()
 
 
-async def _stop(service: Service) -> None:
+async def _stop(service: Any) -> None:
+    thread = getattr(getattr(service, "_consumer", None), "_thread", None)
+    if thread is not None and not thread._thread_started.is_set():
+        thread.thread_loop.close()  # of an app that was never started: nobody else would
     try:
         await asyncio.wait_for(service.stop(), STOP)
     except TimeoutError:
