@@ -28,7 +28,7 @@ from pipeline.messages import STATES
 HERE = Path(__file__).parent
 KEEP = ("crop", "label", "box", "landmarks", "pixels", "source", "picture", "group")
 
-# of 100 training samples: label, where it comes from, what is done to it
+# training samples: how often, label, where they come from, what is done to them
 MIX: tuple[tuple[int, str, str, str], ...] = (
     (13, "worn", "kaggle853", "as it is"),
     (3, "worn", "kaggle853-unfound", "as it is"),
