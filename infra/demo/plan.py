@@ -77,6 +77,8 @@ def as_svg(scale: float = 30.0) -> str:
         f'height="{height:g}" font-family="sans-serif">',
         f'<rect width="{width:g}" height="{height:g}" fill="#eef1f4"/>',
     ]
+    inside = "".join(f'<polygon points="{points(outline)}"/>' for _, outline in ROOMS)
+    parts.append(f'<clipPath id="inside">{inside}</clipPath>')  # nobody sees through walls
     for name, outline in ROOMS:
         middle = [sum(p[i] for p in outline) / len(outline) for i in (0, 1)]
         parts.append(f'<polygon points="{points(outline)}" fill="#ffffff" stroke="#5b6672" stroke-width="4"/>')
@@ -104,11 +106,14 @@ def as_svg(scale: float = 30.0) -> str:
         far = [
             (x + ahead[0] * reach + s * aside[0] * half, y + ahead[1] * reach + s * aside[1] * half) for s in (-1, 1)
         ]
-        parts.append(f'<polygon points="{points(((x, y), *far))}" fill="#2f7fd1" fill-opacity="0.14"/>')
-        parts.append(f'<circle cx="{x * scale:g}" cy="{height - y * scale:g}" r="8" fill="#2f7fd1"/>')
         parts.append(
-            f'<text x="{x * scale + 13:g}" y="{height - y * scale + 5:g}" font-size="15" fill="#1d4f86">{name}</text>'
+            f'<polygon points="{points(((x, y), *far))}" fill="#2f7fd1" fill-opacity="0.14" clip-path="url(#inside)"/>'
         )
+        parts.append(f'<circle cx="{x * scale:g}" cy="{height - y * scale:g}" r="8" fill="#2f7fd1"/>')
+        right = x * scale < width * 0.8  # of the camera, where there is room for its name
+        at = f'x="{x * scale + (13 if right else -13):g}" y="{height - y * scale - 10:g}"'
+        anchor = "start" if right else "end"
+        parts.append(f'<text {at} font-size="15" fill="#1d4f86" text-anchor="{anchor}">{name}</text>')
     parts.append(
         f'<text x="12" y="24" font-size="16" fill="#a33">RENDERED DEMO · 演示 — {SIZE[0]:g} × {SIZE[1]:g} m</text>'
     )

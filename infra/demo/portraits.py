@@ -138,11 +138,14 @@ def download(package: str, kind: str) -> tuple[str, bytes]:
         finder = command._build_package_finder(options, session, target_python=make_target_python(options))
         found = next((c for c in finder.find_all_candidates(name) if str(c.version) == version), None)
         if found is None:
-            raise Missing(f"expected {package} ({kind}) on the package index, found no such file")
+            raise Missing(f"expected {package} ({kind}) on the package index, found none; is the index in reach?")
         if found.link.is_file:
             return found.link.filename, Path(found.link.file_path).read_bytes()
-        response = session.get(found.link.url_without_fragment)
-        response.raise_for_status()
+        try:
+            response = session.get(found.link.url_without_fragment)
+            response.raise_for_status()
+        except OSError as error:  # what requests raises
+            raise Missing(f"expected {found.link.filename} from the package index, got {error}") from None
         return found.link.filename, response.content
 
 

@@ -35,7 +35,12 @@ def render(
     """Clips, plan and truth into `folder`; False when they are there already and nothing was done."""
     stamp = stamp_of(seconds, seed)
     stamp_file = folder / "stamp.json"
-    names = [f"{camera}.mp4" for camera in walk.CAMERAS] + ["plan.json", "plan.svg", "cameras.yaml", "ground_truth.json"]
+    names = [f"{camera}.mp4" for camera in walk.CAMERAS] + [
+        "plan.json",
+        "plan.svg",
+        "cameras.yaml",
+        "ground_truth.json",
+    ]
     if stamp_file.exists() and all((folder / name).exists() for name in names):
         try:
             if json.loads(stamp_file.read_text())["stamp"] == stamp:
@@ -148,7 +153,8 @@ def frame(
         })  # fmt: skip
     cv2.rectangle(picture, (8, 8), (224, 34), (30, 30, 30), -1)
     cv2.putText(picture, LABEL, (14, 28), cv2.FONT_HERSHEY_SIMPLEX, 0.62, (90, 200, 255), 2, cv2.LINE_AA)
-    cv2.putText(picture, camera, (16, 526), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (250, 250, 250), 1, cv2.LINE_AA)
+    where = (rooms.WIDTH - 110, 526)
+    cv2.putText(picture, camera, where, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (250, 250, 250), 1, cv2.LINE_AA)
     return picture, faces
 
 
