@@ -13,6 +13,18 @@ from pipeline.messages import Camera, Source
 GOOD = Camera("door", (Source("rtsp://u:secret@10.0.0.7/main"), Source("clip.mp4", "sub", 640)))
 
 
+WRONG = """
+site: x
+fpss: 3
+cameras:
+- camera: a
+  sources: [{url: a.mp4}]
+  fps: many
+- camera: B
+  sources: []
+"""
+
+
 def test_every_fault_is_named_and_no_password() -> None:
     bad = msgspec.structs.replace(
         GOOD,
@@ -55,10 +67,7 @@ def test_the_example_site_loads() -> None:
 
 def test_a_site_file_that_is_wrong_says_all_of_it() -> None:
     with pytest.raises(BadCamera) as said:
-        load(
-            "site: x\nfpss: 3\ncameras:\n- camera: a\n  sources: [{url: a.mp4}]\n  fps: many\n- camera: B\n  sources: []\n",
-            {},
-        )
+        load(WRONG, {})
     lines = str(said.value).splitlines()
     assert len(lines) == 4
     assert lines[0].startswith("cameras.yaml: fpss: expected one of ")
