@@ -7,12 +7,14 @@ and refuses a picture whose SHA-256 is not the one below.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,19 @@ class Missing(RuntimeError):
 def fetch(folder: Path, wanted: Iterable[str] | None = None, say: Callable[[str], None] = lambda line: None) -> None:
     """Puts the pictures and their credits into `folder`; those already there and right are left alone."""
     folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        _fetch(folder, wanted, say)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time works in a folder; the others wait, and then find it done."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch(folder: Path, wanted: Iterable[str] | None, say: Callable[[str], None]) -> None:
     missing = [PORTRAITS[name] for name in wanted or PORTRAITS if not _right(folder / name)]
     for package, kind in dict.fromkeys((p.package, p.kind) for p in missing):
         say(f"fetching {package}")

@@ -16,12 +16,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.demo import bodies, heads, plan, rooms, truth, walk
+from infra.demo import bodies, heads, plan, portraits, rooms, truth, walk
 from infra.demo.truth import FPS, SEEN, SMALLEST
 
 Picture = NDArray[np.uint8]
 
 LABEL = "RENDERED DEMO"
+STAMP = "stamp.json"  # written last: says what the files beside it were made from
+FILES = (*(f"{camera}.mp4" for camera in walk.CAMERAS), "plan.json", "plan.svg", "cameras.yaml", "ground_truth.json")
 HEAD = 0.215 / heads.FACE  # metres a pixel of a head picture: an adult's face box is about 21 cm high
 NOISE = 1.2  # luma levels, of the sensor
 
@@ -33,38 +35,40 @@ def render(
     progress: Callable[[int, int], None] = lambda done, all_: None,
 ) -> bool:
     """Clips, plan and truth into `folder`; False when they are there already and nothing was done."""
-    stamp = stamp_of(seconds, seed)
-    stamp_file = folder / "stamp.json"
-    names = [f"{camera}.mp4" for camera in walk.CAMERAS] + [
-        "plan.json",
-        "plan.svg",
-        "cameras.yaml",
-        "ground_truth.json",
-    ]
-    if stamp_file.exists() and all((folder / name).exists() for name in names):
-        try:
-            if json.loads(stamp_file.read_text())["stamp"] == stamp:
-                return False
-        except (ValueError, KeyError, TypeError):
-            pass  # an unreadable stamp is the same as none
     folder.mkdir(parents=True, exist_ok=True)
-    stamp_file.unlink(missing_ok=True)
+    with portraits.alone(folder):
+        stamp = stamp_of(seconds, seed)
+        if _there(folder, stamp):
+            return False
+        (folder / STAMP).unlink(missing_ok=True)
+        _render(folder, seconds, seed, progress)
+        _write(folder / STAMP, json.dumps({"stamp": stamp, "seed": seed, "seconds": seconds}))
+    return True
+
+
+def _there(folder: Path, stamp: str) -> bool:
+    if not all((folder / name).exists() for name in FILES):
+        return False
+    try:
+        return bool(json.loads((folder / STAMP).read_text())["stamp"] == stamp)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # an unreadable stamp is the same as none
+
+
+def _render(folder: Path, seconds: int, seed: int, progress: Callable[[int, int], None]) -> None:
     visits = walk.scenario(seed, seconds)
     total, seen = seconds * FPS * len(walk.CAMERAS), {}
     for number, camera in enumerate(walk.CAMERAS):
-        clip, part = folder / f"{camera}.mp4", folder / f".{camera}.part.mp4"
-        before = number * seconds * FPS
+        part, before = folder / f".{camera}.part.mp4", number * seconds * FPS
         seen[camera] = render_clip(
             part, camera, [v for v in visits if v.camera == camera], folder / "pictures", seconds, seed,
             lambda done, before=before: progress(before + done, total),
         )  # fmt: skip
-        os.replace(part, clip)
+        os.replace(part, folder / f"{camera}.mp4")
     _write(folder / "plan.json", json.dumps(plan.as_json(), indent=1, ensure_ascii=False))
     _write(folder / "plan.svg", plan.as_svg())
     _write(folder / "cameras.yaml", plan.as_yaml(folder))
     _write(folder / "ground_truth.json", json.dumps(truth.tell(seen, visits, seconds, seed), separators=(",", ":")))
-    _write(stamp_file, json.dumps({"stamp": stamp, "seed": seed, "seconds": seconds}))
-    return True
 
 
 def stamp_of(seconds: int, seed: int) -> str:
