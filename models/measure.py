@@ -151,6 +151,13 @@ def accuracy(faces: list[Judged], truth: str | None = None, sizes: tuple[float, 
     return Share(sum(f.said == f.truth for f in those), len(those))
 
 
+def answered(faces: list[Judged], sizes: tuple[float, float] = (16, 1e9)) -> tuple[Share, Share]:
+    """Found faces that are not `unknown` (which is neither a breach nor its absence), and of those the right ones."""
+    found = [f for f in faces if f.found and sizes[0] <= f.pixels < sizes[1]]
+    those = [f for f in found if f.said != "unknown"]
+    return Share(len(those), len(found)), Share(sum(f.said == f.truth for f in those), len(those))
+
+
 def recall(faces: list[Judged], truth: str | None = None, sizes: tuple[float, float] = (16, 1e9)) -> Share:
     """Labelled faces that were found."""
     those = [f for f in faces if truth in (None, f.truth) and sizes[0] <= f.pixels < sizes[1]]

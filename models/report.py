@@ -57,6 +57,8 @@ def states(console: Console, faces: list[Judged]) -> None:
                   for truth in ("worn", "incorrect", "none")]
         table.add_row(said, *map(str, counts), "" if said == "unknown" else str(measure.precision(faces, said)))
     console.print(table)
+    given, right = measure.answered(faces)
+    console.print(f"≥ 16 px: given an answer, not unknown: {given}; of those right: {right}")
     console.print(f"expected calibration error, found faces ≥ 16 px: {100 * measure.calibration(faces):.1f} %")
 
 

@@ -271,6 +271,8 @@ def camera(face: NDArray[np.uint8], chance: Generator, size: float) -> NDArray[n
         out *= chance.normal(1, 0.07, 3)
     if chance.random() < 0.12:
         out = np.repeat(out.mean(axis=2, keepdims=True), 3, axis=2)
+        if chance.random() < 0.5:  # an old photograph, a tinted window
+            out *= chance.normal([0.85, 0.93, 1.04], [0.1, 0.06, 0.05])
     if chance.random() < 0.15:  # lit from one side
         out *= np.linspace(*chance.uniform(0.5, 1.3, 2), SIZE)[None, :, None]
     picture = out.clip(0, 255).astype(np.uint8)

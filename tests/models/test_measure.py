@@ -29,6 +29,7 @@ def test_shares_are_counted_over_the_right_faces():
     assert measure.accuracy(faces, "worn") == (1, 2)
     assert measure.recall(faces, "none") == (1, 2)
     assert measure.precision(faces, "none") == (1, 2)
+    assert measure.answered([*faces, judged("none", "unknown")]) == ((3, 4), (2, 3))
     assert measure.calibration([judged("worn", "worn", sure=0.9)] * 9 + [judged("none", "worn", sure=0.9)]) < 1e-6
 
 
