@@ -362,7 +362,7 @@ async def test_a_dead_broker_drops_the_oldest_and_recovers(tmp_path: Path, clip:
     own.start()
     wall = None
     try:
-        settings = Settings(kafka=own.ready().bootstrap, topic_prefix="t.", data=tmp_path, behind=600)
+        settings = Settings(kafka=own.ready().bootstrap, topic_prefix="t.", behind=600)  # no mask stage here
         apply(settings)
         wall = Wall(settings)
         capture = Capture(settings)
