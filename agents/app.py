@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
+import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from typing import Any
@@ -66,6 +68,30 @@ class App(faust.App):
 def changelog(settings: Settings, stage: str) -> str:
     """The topic that a stage's states are kept in."""
     return f"{broker.group(settings, stage)}-states-changelog"
+
+
+class Seldom(logging.Filter):
+    """One message of a kind every EVERY seconds: while the broker is away aiokafka says so all the time."""
+
+    EVERY = 10.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.name, str(record.msg)[:40]
+        now = time.monotonic()
+        if now - self.said.get(kind, -self.EVERY) < self.EVERY:
+            return False
+        self.said[kind] = now
+        return True
+
+
+# A filter of a logger does not see what its children say, so each has it.
+_seldom = Seldom()
+for _name in ("", ".cluster", ".consumer.fetcher", ".consumer.group_coordinator", ".producer.sender"):
+    logging.getLogger("aiokafka" + _name).addFilter(_seldom)
 
 
 def create(stage: str, settings: Settings) -> App:

@@ -13,6 +13,7 @@ def connection(settings: Settings) -> dict[str, Any]:
     to: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap.split(","),
         "security_protocol": settings.kafka_security,
+        "reconnect_backoff_max_ms": 1000,  # kafka-python would stay away for half a minute after the broker is back
     }
     if settings.kafka_security.endswith("SSL"):
         to |= {

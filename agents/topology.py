@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 STAGES = ("capture", "dedup", "mask", "embed", "trajectory")
 
 STOP = 30.0  # seconds a service may take to stop
-STUCK = 180.0  # seconds a rebalance may take with its recovery; a table that cannot be read would take for ever
+STUCK = 300.0  # seconds a rebalance may take with its recovery, a broker that is away included
 
 
 class UnknownStage(ValueError):

@@ -94,7 +94,7 @@ if __name__ == "__main__":
 
     from agents import topology
 
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     chosen = Settings()
     builders = {"first": first, "second": second}
     asyncio.run(topology.run([builders[name](chosen) for name in sys.argv[1:] or builders]))
