@@ -119,9 +119,14 @@ def _cameras(sources: list[str], site: Path | None, fps: float, width: int, priv
     from pipeline.messages import Camera, Source
 
     if site is not None:
-        from cli.cameras import read
+        import os
 
-        known = {camera.camera: camera for camera in read(site)}
+        from pipeline.cameras import load
+
+        try:
+            known = {camera.camera: camera for camera in load(site.read_text(), os.environ, site.name)}
+        except (OSError, ValueError) as error:
+            raise typer.BadParameter(str(error), param_hint="--cameras") from None
         missing = [name for name in sources if name not in known]
         if missing:
             raise typer.BadParameter(f"expected cameras of {site} ({', '.join(known)}), got {', '.join(missing)}")

@@ -24,15 +24,15 @@ Output = Trajectory | Episode
 
 # A track is judged with LOOKS embeddings, or after PATIENCE seconds with what there is; fewer than two looks is noise.
 LOOKS, PATIENCE = 3, 1.6
-# Cosine of two SFace embeddings -> log odds that it is the same person. Measured on LFW: .36 gives one false match in
-# a thousand; looks of one person across cameras lie at .23-.63, of others below .35. A straight line through that.
-STEEP, EVEN = 22.0, 0.28
-# Fewer pixels of skin: with a mask on either side the cosine of the same person is about .1 lower, and says more.
-EVEN_MASKED = 0.23
+# Cosine of two SFace embeddings (mean of the three most similar pairs of looks) -> log odds that it is the same person.
+# On our clips, people seen by another camera lie at .35 to .83, others at -.02 to .38; a straight line between them.
+STEEP, EVEN = 22.0, 0.30
+# Log odds of somebody of whom there is no look that can be compared.
+UNSEEN = -3.0
 # A join needs this probability, and this lead in log odds over the next candidate.
 SURE, LEAD = 0.6, 1.0
 # A track lost and found in the same camera within REFOUND seconds and NEARBY box sizes is most likely the same person.
-REFOUND, NEARBY, REFOUND_ODDS = 4.0, 3.0, 4.0
+REFOUND, NEARBY, REFOUND_ODDS = 4.0, 3.0, 2.0
 # Cameras no further apart than this may see the same person at the same time, metres.
 OVERLAP = 8.0
 GALLERY = 6  # embeddings kept of a person
@@ -329,15 +329,21 @@ def _continues(person: Person, people: dict[str, Person], settings: Settings) ->
                   if not other.pending and (prior := _travel(other, person, settings)) is not None]
     if not candidates:
         return None, 0.0
-    # before looks are compared, any of them may be the one: the more there are, the more alike they have to be
-    crowd = math.log(len(candidates))
-    odds = [(prior - (0 if prior == REFOUND_ODDS else crowd) + _appearance(other.gallery, person.gallery), other)
+    # before looks are compared, any of them may be the one: the more there are, the more alike they have to be; but a
+    # site is not full of strangers only, so half of that
+    crowd = math.log(len(candidates)) / 2
+    odds = [(prior + (_appearance(other.gallery, person.gallery) if other.gallery and person.gallery
+                      else 0.0 if prior == REFOUND_ODDS else UNSEEN) - (prior != REFOUND_ODDS) * crowd, other)
             for prior, other in candidates]
     odds.sort(key=lambda pair: (-pair[0], pair[1].id))
     best = odds[0][0]
     likely = 1 / (1 + math.exp(-max(-50.0, min(50.0, best))))
-    if likely < SURE or (len(odds) > 1 and best - odds[1][0] < LEAD):
+    if likely < SURE:
         return None, 0.0
+    if len(odds) > 1 and best - odds[1][0] < LEAD:
+        first, second = odds[0][1].gallery, odds[1][1].gallery
+        if not first or not second or _appearance(first, second) < 0:  # else both are one person, known twice
+            return None, 0.0
     return odds[0][1], likely
 
 
@@ -364,12 +370,9 @@ def _travel(other: Person, person: Person, settings: Settings) -> float | None:
 
 def _appearance(a: tuple[Look, ...], b: tuple[Look, ...]) -> float:
     """Log odds that two galleries are one person, from the mean of their three most similar pairs."""
-    if not a or not b:
-        return -3.0
     cosines = matrix(a) @ matrix(b).T
     best = np.sort(cosines.ravel())[-3:]
-    even = EVEN_MASKED if any(k.masked for k in a) or any(k.masked for k in b) else EVEN
-    return STEEP * (float(best.mean()) - even)
+    return STEEP * (float(best.mean()) - EVEN)
 
 
 def matrix(looks: tuple[Look, ...]) -> NDArray[np.float32]:
