@@ -264,6 +264,6 @@ def test_a_new_site_is_listened_to_for_a_moment_unless_it_has_ended(plain: Setti
 def test_many_people_pass_and_the_state_stays_small(plain: Settings, people: int) -> None:
     messages = [m for i in range(people) for m in visit("door", 10 * i, 2, person(i), lambda t: "none")]
     site, told = run(messages, plain)
-    assert len(newest(told, Trajectory)) >= people - 1  # random vectors now and then lie close together
+    assert len(newest(told, Trajectory)) >= 0.95 * people  # random vectors now and then lie close together
     assert len(site.people) <= 300 / 10 + 2
     assert len(msgspec.msgpack.encode(site)) < 200_000
