@@ -24,14 +24,15 @@ REQUEST = 10 * MIB  # bytes of one produce request: the largest record of topics
 STATE = 8 * MIB  # bytes of the largest state a stage may keep for one key
 FETCH = 5 * MIB  # bytes fetched of one partition at a time: one largest frame and some
 
-# A state is written at every turn, so a changelog is nearly all rubbish: small segments and early compaction keep it
-# near the size of what it describes. A segment can only be compacted once it is closed. Records stay for COMPACT
-# seconds at least, so that a late write by a worker that was thought dead is seen beside the newer one it follows.
+# A state is written at every turn, so a changelog is nearly all rubbish: early compaction keeps it near the size of
+# what it describes, and a worker that takes a partition over has little to read. Only a closed segment is compacted.
+# Records stay for COMPACT seconds at least, so that a late write by a worker that was thought dead is seen beside the
+# newer one it follows.
 COMPACT = 60
 CHANGELOG: Mapping[str, str] = {
     "cleanup.policy": "compact",
     "segment.bytes": str(16 * MIB),
-    "segment.ms": str(10 * 60 * 1000),
+    "segment.ms": str(COMPACT * 1000),
     "min.cleanable.dirty.ratio": "0.2",
     "min.compaction.lag.ms": str(COMPACT * 1000),
     "max.compaction.lag.ms": str(60 * 60 * 1000),

@@ -273,6 +273,8 @@ class Line:
                 event, self._getting = self._getting.result(), None
             work = await self._accept(event)
             if work is not None:
+                if works and works[0].epoch != work.epoch:
+                    works.clear()  # of an assignment that is over: they come again
                 if not works:
                     until = monotonic() + self.within
                 works.append(work)
@@ -320,7 +322,6 @@ class Line:
             return None
         self._next[tp] = offset + 1
         self._open.setdefault(tp, deque()).append(work)
-        app.monitor.stream_inbound_time[tp] = monotonic()  # Faust's own alarm for a stream that stands still
         self.counts["taken"] += 1
         return work
 
@@ -400,6 +401,8 @@ class Line:
     # -- a turn ---------------------------------------------------------------------------------------------------
 
     async def _handle(self, works: list[Work]) -> None:
+        if self._gone(works[0]):  # all are of one epoch
+            return
         self.counts["turns"] += 1
         self._said = []
         fresh: list[Work] = []

@@ -13,7 +13,9 @@ Upstream: https://github.com/faust-streaming/faust/issues/596 (open at 0.15.3). 
    `agents.delivery` compares the first message with.
 4. Acknowledgements of before the rebalance are forgotten, so that they cannot complete a row of offsets they do not
    belong to.
-5. A step of recovery that takes longer than its timeout ends Faust's recovery without a word, and the worker idles for
+5. A partition that was taken away while its records are handed out, or looked at by Faust's alarm for streams that
+   stand still, raises in aiokafka and stops the worker. `_highwater` says None, and the alarm looks no more.
+6. A step of recovery that takes longer than its timeout ends Faust's recovery without a word, and the worker idles for
    ever. `_wait` raises, which stops the worker.
 
 Each is a small replacement of one method, so this file is pinned to the very versions it was written against.
@@ -68,7 +70,9 @@ def install() -> None:
     Consumer._drain_messages = _drain_messages  # type: ignore[method-assign]
     Consumer._wait_next_records = _wait_next_records  # type: ignore[method-assign]
     Consumer.perform_seek = perform_seek  # type: ignore[method-assign]
+    Consumer.verify_all_partitions_active = _no_alarm  # type: ignore[method-assign]
     AIOKafkaConsumerThread._fetch_records = _fetch_records  # type: ignore[method-assign]
+    AIOKafkaConsumerThread.highwater = _highwater  # type: ignore[method-assign]
     Recovery._wait = _wait  # type: ignore[method-assign]
     Recovery.on_recovery_completed = _on_recovery_completed  # type: ignore[method-assign]
     Recovery._resume_streams = resume  # type: ignore[method-assign]
@@ -116,6 +120,17 @@ async def _fetch_records(
         raise ConsumerStoppedError()
     with fetcher._subscriptions.fetch_context():
         return await fetcher.fetched_records(active_partitions, timeout=timeout, max_records=max_records)
+
+
+def _highwater(self: Any, tp: Any) -> int | None:
+    try:
+        return self._ensure_consumer().highwater(tp)  # type: ignore[no-any-return]
+    except (AssertionError, AttributeError, KeyError):
+        return None
+
+
+async def _no_alarm(self: Any) -> None:
+    return
 
 
 async def perform_seek(self: Any) -> None:
