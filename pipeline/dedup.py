@@ -29,6 +29,10 @@ MOVING_SHARE, MOVING_FRAMES, MOVING_GAP = 0.6, 3, 0.4
 HABIT, HABIT_RATE = 3.0, 1 / 30
 # A person who walks in changes several blocks side by side; sensor noise and compression change lone ones.
 PATCH = 2
+# A face that has come, or turned, is looked at for FOLLOW seconds more though it stands still again: a mask state needs
+# several looks. Without it people who come and stand had their state told late; with it states are as right as when
+# every picture is analysed, for 3 % more pictures (`python -m bench dedup`).
+FOLLOW = 0.45
 # Faces older than this are no longer where they were.
 KNOWN_FOR = 2_000_000  # µs
 
@@ -43,6 +47,7 @@ class Kept(msgspec.Struct, frozen=True):
     last: bytes = b""  # digest of the last frame that arrived
     habit: bytes = b""  # ROWS × COLUMNS float16: mean change of a block from frame to frame
     moving: int = 0  # frames in a row in which nearly everything changed
+    changed_at: int = 0  # time of the last frame in which something changed that counts, µs
     ledger: Ledger = Ledger()
 
 
@@ -101,9 +106,10 @@ def step(kept: Kept | None, frame: Frame, settings: Settings) -> tuple[Kept, Fra
     flow = change(now, blocks(kept.last)) if kept.last else np.zeros_like(now)
     moving = kept.moving + 1 if (flow > settings.block_change).mean() > MOVING_SHARE else 0
 
-    why = _dropped(kept, frame, now, habit, moving, settings)
+    why, changed = _judge(kept, frame, now, habit, moving, settings)
     habit += (flow - habit) * HABIT_RATE
-    state = tell(kept, at=frame.at, last=frame.digest, moving=moving, habit=habit.astype(np.float16).tobytes())
+    state = tell(kept, at=frame.at, last=frame.digest, moving=moving, habit=habit.astype(np.float16).tobytes(),
+                 changed_at=frame.at if changed else kept.changed_at)
     if why is None:
         ledger = tell(ledger, kept=ledger.kept + 1)
         state = tell(state, passed_at=frame.at, passed=frame.digest, ledger=ledger)
@@ -115,23 +121,25 @@ def step(kept: Kept | None, frame: Frame, settings: Settings) -> tuple[Kept, Fra
     return tell(state, ledger=ledger), None
 
 
-def _dropped(
+def _judge(
     kept: Kept, frame: Frame, now: NDArray[np.float32], habit: NDArray[np.float32], moving: int, settings: Settings
-) -> str | None:
-    """The ledger's column a frame is dropped under, or None when it is kept."""
+) -> tuple[str | None, bool]:
+    """The ledger's column a frame is dropped under, or None when it is kept; and whether it shows a change."""
+    if not kept.passed:
+        return None, True
     waited = (frame.at - kept.passed_at) / 1e6
-    if not kept.passed or waited >= settings.heartbeat_frame - 1e-3:
-        return None
     if moving >= MOVING_FRAMES:
-        return None if waited >= MOVING_GAP - 1e-3 else "still"
+        return (None if waited >= min(MOVING_GAP, settings.heartbeat_frame) - 1e-3 else "still"), False
     differs = change(now, blocks(kept.passed))
-    faces = near(frame.known) if frame.at - frame.known_at <= KNOWN_FOR else np.zeros_like(differs, bool)
-    if (differs[faces] > settings.face_change).any():
-        return None
+    known = bool(frame.known) and frame.at - frame.known_at <= KNOWN_FOR
+    if known and (differs[near(frame.known)] > settings.face_change).any():
+        return None, True
     moved = differs > settings.block_change
-    if not moved.any():
-        return "still"
-    patches, count = ndimage.label(moved & (differs > HABIT * habit))
-    if count and np.bincount(patches.ravel())[1:].max() >= PATCH:
-        return None
-    return "same_faces"
+    if moved.any():
+        patches, count = ndimage.label(moved & (differs > HABIT * habit))
+        if count and np.bincount(patches.ravel())[1:].max() >= PATCH:
+            return None, True
+    followed = known and (frame.at - kept.changed_at) / 1e6 <= FOLLOW
+    if followed or waited >= settings.heartbeat_frame - 1e-3:
+        return None, False
+    return ("same_faces" if moved.any() else "still"), False

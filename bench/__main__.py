@@ -1,0 +1,151 @@
+"""`python -m bench`: every measurement, or one of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench import figures, machine
+from bench.figures import Section
+from pipeline.settings import Settings
+
+app = typer.Typer(no_args_is_help=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+console = Console(stderr=True, highlight=False)
+
+Repeats = Annotated[int, typer.Option(min=1, help="Counted rounds.")]
+Out = Annotated[Path, typer.Option(help="Folder for bench.json and bench.md.")]
+Data = Annotated[Path | None, typer.Option(help="Data folder with weights and demo; default: the setting `data`.")]
+Footage = Annotated[Path, typer.Option(help="Folder with more clips; skipped when it is not there.")]
+Only = Annotated[str, typer.Option(help="Only clips whose name has this in it.")]
+BUILD, FOOTAGE = Path("build"), Path("../shared/data/video")
+
+
+@app.callback(invoke_without_command=True)
+def everything(context: typer.Context, out: Out = BUILD, data: Data = None) -> None:
+    """Measure cameras per core, overhead, latency, two workers, dedup and the cost of each step.
+
+    Without a command: all of them, about 25 minutes; nothing else should run on the machine meanwhile.
+
+    Example: python -m bench percore --repeats 3 --only busy
+    """
+    if context.invoked_subcommand is None:
+        for each in (percore, steps, sampling, live, workers):
+            each(out=out, data=data)
+        console.print(f"written: {out / 'bench.json'}, {out / 'bench.md'}")
+
+
+@app.command()
+def percore(out: Out = BUILD, data: Data = None, repeats: Repeats = 5, footage: Footage = FOOTAGE, only: Only = ""
+            ) -> None:
+    """Cameras one core carries, against a plain OpenCV and TensorFlow loop on the same clips.
+
+    Example: python -m bench percore --repeats 3 --only demo-ward
+    """
+    from bench import clips
+    from bench import percore as measurement
+
+    def work(settings: Settings, say: Callable[[str], None]) -> Section:
+        chosen = [clip for clip in clips.every(settings.data, footage, say) if only in clip.name]
+        return measurement.measure(settings, chosen, repeats, say)
+
+    _run(work, out, data)
+
+
+@app.command()
+def steps(out: Out = BUILD, data: Data = None, repeats: Repeats = 5, footage: Footage = FOOTAGE, only: Only = "",
+          ) -> None:
+    """Milliseconds of each step, from decoding to the messages.
+
+    Example: python -m bench steps --only demo-ward
+    """
+    from bench import clips
+    from bench import steps as measurement
+
+    def work(settings: Settings, say: Callable[[str], None]) -> Section:
+        chosen = [clip for clip in clips.every(settings.data, footage, say) if only in clip.name]
+        return measurement.measure(settings, chosen, repeats, say)
+
+    _run(work, out, data)
+
+
+@app.command()
+def live(
+    out: Out = BUILD,
+    data: Data = None,
+    repeats: Repeats = 3,
+    cameras: Annotated[int, typer.Option(min=1, help="Demo cameras; after the third they come again.")] = 6,
+    seconds: Annotated[float, typer.Option(min=10, help="Of each run.")] = 90.0,
+) -> None:
+    """Overhead beside decoding and inference, and latency, of the live system on the embedded broker.
+
+    Example: python -m bench live --cameras 3 --seconds 60 --repeats 1
+    """
+    from bench import live as measurement
+
+    _run(lambda settings, say: measurement.measure(settings, cameras, seconds, repeats, say), out, data)
+
+
+@app.command()
+def workers(
+    out: Out = BUILD,
+    data: Data = None,
+    repeats: Repeats = 3,
+    frames: Annotated[int, typer.Option(min=200, help="Pictures in the topic before the workers start.")] = 3200,
+) -> None:
+    """Throughput of two workers against one, on a topic filled beforehand.
+
+    Example: python -m bench workers --frames 1600 --repeats 1
+    """
+    from bench import workers as measurement
+
+    _run(lambda settings, say: measurement.measure(settings, frames, repeats, say), out, data)
+
+
+@app.command("dedup")
+def sampling(out: Out = BUILD, data: Data = None, footage: Footage = FOOTAGE, only: Only = "") -> None:
+    """What dedup keeps and misses, against even sampling that keeps as many pictures; counts, not times.
+
+    Example: python -m bench dedup --only demo
+    """
+    from bench import clips
+    from bench import sampling as measurement
+    from models import registry
+
+    def work(settings: Settings, say: Callable[[str], None]) -> Section:
+        chosen = [clip for clip in [*clips.demo(settings.data), *clips.real(footage)] if only in clip.name]
+        return measurement.measure(settings, chosen, registry.load(settings).look, say)
+
+    _run(work, out, data)
+
+
+def _run(work: Callable[[Settings, Callable[[str], None]], Section], out: Path, data: Path | None) -> None:
+    """One measurement with its progress, kept and printed."""
+    from bench.clips import Missing
+
+    settings = Settings(**({"data": data.resolve()} if data else {}), log="warning")
+    about, began = machine.about(), time.monotonic()
+    with console.status("") as status:
+
+        def say(text: str) -> None:
+            status.update(f"[{time.monotonic() - began:5.0f} s] {text}")
+            if not console.is_terminal:
+                console.print(f"[{time.monotonic() - began:5.0f} s] {text}", markup=False)
+
+        try:
+            section = work(settings, say)
+        except Missing as error:
+            console.print(f"[red]{error}[/red]")
+            raise typer.Exit(1) from None
+    figures.keep(out / "bench.json", section, about, time.monotonic() - began)
+    (out / "bench.md").write_text(figures.document(figures.read(out / "bench.json")) + "\n", encoding="utf-8")
+    cores, load = about["cores"], about["load_at_start"]
+    print(f"{section.markdown()}\n\n{cores} cores of {about['processor']}, load before the start {load}\n", flush=True)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m bench")
