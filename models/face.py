@@ -14,6 +14,9 @@ CELL = 32  # the detector's coarsest stride: its input is padded to multiples of
 SHORT = 640  # pictures whose longer side is below this are enlarged to it: the detector's anchors start at 10 pixels
 LONG = 1920  # pictures whose longer side is above this are reduced to it: no camera needs more, a phone's 12 MP would
 OVERLAP = 0.3  # IoU from which two boxes are one face
+# A face that fills a fifth of the picture and wears a mask is often not seen at the picture's own size, but is at a
+# quarter of it: a second pass there, for faces of at least LARGE pixels, a sixteenth of the work (docs/models.md).
+COARSE, LARGE = 4, 48.0
 
 
 class Found(NamedTuple):
@@ -25,25 +28,39 @@ class Found(NamedTuple):
 
 
 class Finder:
-    """YuNet on pictures of any size."""
+    """YuNet on pictures of any size. `coarse`: the second pass sees the picture that many times smaller; 0: none."""
 
-    def __init__(self, network: Run, score: float, short: int = SHORT, long: int = LONG) -> None:
-        self.network, self.score, self.short, self.long = network, score, short, long
+    def __init__(self, network: Run, score: float, short: int = SHORT, long: int = LONG, coarse: int = COARSE) -> None:
+        self.network, self.score, self.short, self.long, self.coarse = network, score, short, long, coarse
 
     def __call__(self, picture: NDArray[np.uint8]) -> Found:
         """(H, W, 3) BGR -> faces with at least `score`."""
         height, width = picture.shape[:2]
         scale = scaling(width, height, self.short, self.long)
         if scale != 1:
-            size = max(1, round(width * scale)), max(1, round(height * scale))
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+            picture = resized(picture, scale)
+        # pixels of the picture the network sees -> of the picture given, each axis by what its rounding gave
+        ratio = np.array([width / picture.shape[1], height / picture.shape[0]], np.float32)
+        found = self._candidates(picture, ratio)
+        if self.coarse:
+            small = resized(picture, 1 / self.coarse)
+            ratio = np.array([width / small.shape[1], height / small.shape[0]], np.float32)
+            also = self._candidates(small, ratio)
+            large = (also.boxes[:, 2:] - also.boxes[:, :2]).min(axis=1) * scale >= LARGE
+            found = Found(*(np.concatenate([a, b[large]]) for a, b in zip(found, also, strict=True)))
+        keep = suppress(found.boxes, found.scores, OVERLAP)
+        return Found(*(each[keep] for each in found))
+
+    def _candidates(self, picture: NDArray[np.uint8], ratio: NDArray[np.float32]) -> Found:
         h, w = padded(picture.shape[0]), padded(picture.shape[1])
         maps = self.network((1, h, w, 3), float_input(picture))
         found = decode([(h // each.shape[1], each[0]) for each in maps], self.score)
-        keep = suppress(found.boxes, found.scores, OVERLAP)
-        # back to the picture's own pixels, each axis by what its rounding gave
-        ratio = np.array([width / picture.shape[1], height / picture.shape[0]], np.float32)
-        return Found(found.boxes[keep] * np.tile(ratio, 2), found.scores[keep], found.landmarks[keep] * ratio)
+        return Found(found.boxes * np.tile(ratio, 2), found.scores, found.landmarks * ratio)
+
+
+def resized(picture: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
 def scaling(width: int, height: int, short: int = SHORT, long: int = LONG) -> float:

@@ -40,5 +40,5 @@ class Graph:
 
 
 def finder(folder: Path, score: float, threads: int = 1) -> Finder:
-    """find(picture) -> Found on the graph; `folder` is settings.data / "models"."""
-    return Finder(Graph(folder / "yunet.onnx", threads), score)
+    """find(picture) -> Found on the graph, in one pass; `folder` is settings.data / "models"."""
+    return Finder(Graph(folder / "yunet.onnx", threads), score, coarse=0)

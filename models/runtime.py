@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Fill = Callable[[NDArray[Any]], None]  # writes a network's input in place
 Run = Callable[[tuple[int, ...], Fill], list[NDArray[Any]]]  # input shape, fill -> outputs: what a Network is
 
-SIZES = 4  # interpreters a thread keeps of one network: a worker's cameras seldom have more picture sizes than that
+SIZES = 8  # interpreters a thread keeps of one network: the detector's two passes of four picture sizes
 
 
 _first = threading.Lock()

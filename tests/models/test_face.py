@@ -27,6 +27,33 @@ def test_small_pictures_are_enlarged_and_large_ones_reduced():
     assert face.scaling(3840, 2160) == 0.5
 
 
+def test_a_large_face_seen_only_in_the_small_picture_is_found_once_in_the_pixels_of_the_large_one():
+    """A network that sees one face in the middle third of whatever it is shown, surely only in small pictures."""
+    shown = []
+
+    def network(shape, fill):
+        shown.append(shape)
+        rows, columns = shape[1] // 32, shape[2] // 32
+        cells = np.full((1, rows, columns, 16), -20, np.float32)
+        sure = 5.0 if shape[2] < 300 else -0.5
+        cells[0, rows // 2, columns // 2, :6] = [sure, sure, 0, 0, np.log(columns / 3), np.log(rows / 3)]
+        cells[0, rows // 2, columns // 2, 6:] = 0
+        return [cells]
+
+    picture = np.zeros((512, 1024, 3), np.uint8)
+    found = face.Finder(network, 0.3)(picture)
+    assert shown == [(1, 512, 1024, 3), (1, 128, 256, 3)]
+    assert len(found.boxes) == 1
+    assert found.scores[0] > 0.9
+    assert found.boxes[0].tolist() == pytest.approx([341.3, 170.7, 682.7, 341.3], abs=0.1)
+    assert found.landmarks[0].tolist() == [[512.0, 256.0]] * 5
+    assert face.Finder(network, 0.3, coarse=0)(picture).scores[0] < 0.5
+    # the same on a picture that is shown enlarged: its face has less than 48 of the pixels shown
+    small = face.Finder(lambda shape, fill: network(shape, fill) if shape[2] < 300 else
+                        [np.full((1, shape[1] // 32, shape[2] // 32, 16), -20, np.float32)], 0.3)
+    assert len(small(np.zeros((64, 640, 3), np.uint8)).boxes) == 0
+
+
 @pytest.mark.models
 @pytest.mark.parametrize("width", [260, 961, 2300])
 def test_faces_are_found_at_any_picture_size_in_its_own_pixels(models, width):
