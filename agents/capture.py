@@ -552,6 +552,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 def _connection(settings: Settings) -> dict[str, Any]:
     """agents.broker.connection in aiokafka's words."""
     to = broker.connection(settings)
+    del to["reconnect_backoff_max_ms"]  # aiokafka has one wait only, and a short one
     ca, cert, key = (to.pop(name, None) for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"))
     if settings.kafka_security.endswith("SSL"):
         to["ssl_context"] = ssl.create_default_context(cafile=ca)
