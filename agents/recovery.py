@@ -15,7 +15,9 @@ Upstream: https://github.com/faust-streaming/faust/issues/596 (open at 0.15.3). 
    belong to.
 5. A partition that was taken away while its records are handed out, or looked at by Faust's alarm for streams that
    stand still, raises in aiokafka and stops the worker. `_highwater` says None, and the alarm looks no more.
-6. A step of recovery that takes longer than its timeout ends Faust's recovery without a word, and the worker idles for
+6. A fetch waits at the broker for records for 1.5 s, and a seek takes effect only when it is back, which every
+   hand-over would have to wait for: `_create` has it wait for WAIT.
+7. A step of recovery that takes longer than its timeout ends Faust's recovery without a word, and the worker idles for
    ever. `_wait` raises, which stops the worker.
 
 Each is a small replacement of one method, so this file is pinned to the very versions it was written against.
@@ -38,10 +40,12 @@ from faust.types import TP
 PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "mode-streaming": "0.7.1"}
 
 FETCH = 0.25  # seconds a fetch waits for records; Faust's 1.0 would be added to every hand-over
+WAIT = 0.25  # seconds a fetch waits at the broker
 IDLE = 0.02  # seconds between two looks while every partition is paused or its buffer full; Faust sleeps 1.0
 
 _wrapped = Consumer._drain_messages
 _init = Consumer.__init__
+_created = AIOKafkaConsumerThread._create_worker_consumer
 
 
 class WrongVersion(RuntimeError):
@@ -71,6 +75,7 @@ def install() -> None:
     Consumer._wait_next_records = _wait_next_records  # type: ignore[method-assign]
     Consumer.perform_seek = perform_seek  # type: ignore[method-assign]
     Consumer.verify_all_partitions_active = _no_alarm  # type: ignore[method-assign]
+    AIOKafkaConsumerThread._create_worker_consumer = _create  # type: ignore[method-assign]
     AIOKafkaConsumerThread._fetch_records = _fetch_records  # type: ignore[method-assign]
     AIOKafkaConsumerThread.highwater = _highwater  # type: ignore[method-assign]
     Recovery._wait = _wait  # type: ignore[method-assign]
@@ -83,6 +88,12 @@ def _consumer_init(self: Any, *args: Any, **kwargs: Any) -> None:
     self.parked.set()
     self.starts = {}  # TP -> committed offset at the last seek; None = from the beginning
     _init(self, *args, **kwargs)
+
+
+def _create(self: Any, transport: Any) -> Any:
+    client = _created(self, transport)
+    client._fetch_max_wait_ms = int(WAIT * 1000)
+    return client
 
 
 async def _drain_messages(self: Any, fetcher: Any) -> None:

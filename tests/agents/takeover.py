@@ -52,7 +52,7 @@ async def main(corrected: bool, race: str, settings: Settings) -> None:
     if race == "empty":
         # the fetch is asked for while the partition is active, and reaches the fetching thread when no longer
         consumer.pause_partitions(stream)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(0.5)
         await asyncio.to_thread(produce)
         getmany, asked = AIOKafkaConsumerThread.getmany, asyncio.Event()
 
@@ -74,7 +74,7 @@ async def main(corrected: bool, race: str, settings: Settings) -> None:
         while len(seen) < MESSAGES // 10:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await app.tables.recovery.on_recovery_completed(app.consumer_generation_id)
-    for _ in range(80):
+    for _ in range(40):
         if len(seen) == MESSAGES:
             break
         await asyncio.sleep(0.1)
