@@ -52,7 +52,7 @@ async def main(corrected: bool, race: str, settings: Settings) -> None:
     if race == "empty":
         # the fetch is asked for while the partition is active, and reaches the fetching thread when no longer
         consumer.pause_partitions(stream)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2.5)  # whatever fetch is under way ends
         await asyncio.to_thread(produce)
         getmany, asked = AIOKafkaConsumerThread.getmany, asyncio.Event()
 
