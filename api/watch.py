@@ -135,6 +135,9 @@ class Watch:
                 self.fault = reason
                 gc.collect()  # kafka-python leaves the socket of every failed connect to the collector
                 self._stopped.wait(2)
+            except Exception as error:  # ours: the page says so instead of waiting for ever
+                self.fault = f"the page is at fault: {type(error).__name__}: {error}"
+                raise
 
     def _measure(self) -> None:
         client = KafkaAdminClient(
@@ -142,7 +145,6 @@ class Watch:
             client_id="maskwatch-page",
             bootstrap_timeout_ms=4000,
             request_timeout_ms=5000,
-            reconnect_backoff_max_ms=1000,
         )
         with closing(client):
             while not self._stopped.is_set():
@@ -192,7 +194,6 @@ def _consumer(settings: Settings) -> Iterator[KafkaConsumer]:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         bootstrap_timeout_ms=5000,
-        reconnect_backoff_max_ms=1000,
         max_partition_fetch_bytes=4 << 20,
     )
     with closing(consumer):
