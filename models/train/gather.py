@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.face import Embedder, Finder
-from models.measure import aligned, boxes_of, central, overlaps
+from models.labelled import boxes_of
+from models.measure import aligned, central, overlaps
 
 SIDE = 128  # pixels a side of a kept crop
 CONTEXT = 2.0  # its side as a multiple of the face's longer side: room to draw, move and turn
