@@ -22,6 +22,7 @@ Out = Annotated[Path, typer.Option(help="Folder for bench.json and bench.md.")]
 Data = Annotated[Path | None, typer.Option(help="Data folder with weights and demo; default: the setting `data`.")]
 Footage = Annotated[Path, typer.Option(help="Folder with more clips; skipped when it is not there.")]
 Only = Annotated[str, typer.Option(help="Only clips whose name has this in it.")]
+PAGE = Path("docs/performance.md")
 BUILD, FOOTAGE = Path("build"), Path("../shared/data/video")
 
 
@@ -37,10 +38,11 @@ def everything(context: typer.Context, out: Out = BUILD, data: Data = None) -> N
         for each in (percore, steps, sampling, live, workers):
             each(out=out, data=data)
         console.print(f"written: {out / 'bench.json'}, {out / 'bench.md'}")
+        console.print(f"`python -m bench report` puts the figures into {PAGE}")
 
 
 @app.command()
-def percore(out: Out = BUILD, data: Data = None, repeats: Repeats = 5, footage: Footage = FOOTAGE, only: Only = ""
+def percore(out: Out = BUILD, data: Data = None, repeats: Repeats = 3, footage: Footage = FOOTAGE, only: Only = ""
             ) -> None:
     """Cameras one core carries, against a plain OpenCV and TensorFlow loop on the same clips.
 
@@ -57,7 +59,7 @@ def percore(out: Out = BUILD, data: Data = None, repeats: Repeats = 5, footage: 
 
 
 @app.command()
-def steps(out: Out = BUILD, data: Data = None, repeats: Repeats = 5, footage: Footage = FOOTAGE, only: Only = "",
+def steps(out: Out = BUILD, data: Data = None, repeats: Repeats = 3, footage: Footage = FOOTAGE, only: Only = "",
           ) -> None:
     """Milliseconds of each step, from decoding to the messages.
 
@@ -121,6 +123,22 @@ def sampling(out: Out = BUILD, data: Data = None, footage: Footage = FOOTAGE, on
         return measurement.measure(settings, chosen, registry.load(settings).look, say)
 
     _run(work, out, data)
+
+
+@app.command()
+def report(
+    out: Out = BUILD, page: Annotated[Path, typer.Option(help="Page whose figures are replaced.")] = PAGE
+) -> None:
+    """Put the figures last measured into the documentation.
+
+    Example: python -m bench report
+    """
+    whole = figures.read(out / "bench.json")
+    if not whole:
+        console.print(f"expected figures in {out / 'bench.json'}, found none: `make bench` takes them")
+        raise typer.Exit(1)
+    figures.into(page, figures.document(whole))
+    console.print(f"written: {page}")
 
 
 def _run(work: Callable[[Settings, Callable[[str], None]], Section], out: Path, data: Path | None) -> None:

@@ -18,6 +18,7 @@ from pipeline.messages import Camera, Source
 
 FOOTAGE = Path("../shared/data/video")  # real clips that are not ours to ship; measured on when they are there
 BUSY_RATE, BUSY_SIZE, BUSY_SECONDS = 24, (1920, 1080), 30
+BUSY_BITS = 6_000_000  # a second, what cameras are set to for 1080p
 BUSY_NOISE = 3.0  # luma levels: what a sensor gives indoors, and what makes every frame cost its full decoding
 
 
@@ -76,8 +77,8 @@ def real(footage: Path = FOOTAGE) -> list[Clip]:
 
 def busy(clip: Clip, folder: Path, say: Callable[[str], None] = lambda text: None) -> Clip:
     """The clip as a 1080p camera would send it: twice the frames, each enlarged and with noise of its own."""
-    about = f"{clip.name} enlarged to 1080p at {BUSY_RATE} frames a second, with sensor noise"
-    stamp = f"{clip.path.stat().st_size} {clip.path.stat().st_mtime_ns} {BUSY_RATE} {BUSY_SECONDS} {BUSY_NOISE} 1"
+    about = f"{clip.name} enlarged to 1080p at {BUSY_RATE} frames a second, with sensor noise, 6 Mbit/s"
+    stamp = f"{clip.path.stat().st_size} {clip.path.stat().st_mtime_ns} {BUSY_RATE} {BUSY_SECONDS} {BUSY_NOISE} {BUSY_BITS} 2"
     path = folder / f"busy-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}.mp4"
     if not path.exists():
         say(f"making the busy 1080p clip, {BUSY_SECONDS} s of video")
@@ -100,7 +101,8 @@ def _enlarge(source: Path, target: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = wide, high, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, BUSY_RATE)
         stream.gop_size = 2 * BUSY_RATE
-        stream.options = {"crf": "24", "preset": "veryfast", "bf": "0"}  # as cameras send it: no pictures out of order
+        stream.bit_rate = BUSY_BITS
+        stream.options = {"preset": "veryfast", "bf": "0"}  # as cameras send it: no pictures out of order
         number = 0
         for index, frame in enumerate(clip.decode(shown)):
             if number >= BUSY_RATE * BUSY_SECONDS:

@@ -112,8 +112,8 @@ def document(whole: dict[str, Any]) -> str:
         load = machine["load_at_start"][0]
         where = (
             f"Measured {told['taken'][:16].replace('T', ' ')} UTC on {machine['cores']} cores of "
-            f"{machine['processor']}, {machine['memory_gib']} GiB, Python {machine['python']}; load before the start {load}; "
-            f"{told['took_s'] / 60:.0f} min."
+            f"{machine['processor']}, {machine['memory_gib']} GiB, Python {machine['python']}; "
+            f"load before the start {load}; {told['took_s'] / 60:.0f} min."
         )
         parts.append(f"{section(told).markdown()}\n\n{where}")
     versions = {name: v for told in whole.values() for name, v in told["machine"]["versions"].items()}

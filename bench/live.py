@@ -11,7 +11,7 @@ import numpy as np
 from bench import system as systems
 from bench.clips import Missing
 from bench.figures import Figure, Section, Table
-from bench.stopwatch import DECODE, INFERENCE, STEPS
+from bench.stopwatch import DECODE, INFERENCE, PICTURES, STEPS
 from bench.system import Consumer, Got, System, Told, Worker, cpu, wait
 from infra.demo import plan
 from pipeline.messages import Camera
@@ -25,8 +25,8 @@ def measure(settings: Settings, cameras: int, seconds: float, repeats: int, say:
         "live", "Overhead and latency of the live system", "python -m bench live",
         notes=[
             f"{cameras} demo cameras (the three of the demo, each site again under other names) at 5 analysed "
-            f"pictures a second through the embedded Kafka, one worker with every stage, and the page; {seconds:.0f} s each run, "
-            "counted from when every camera has shown something.",
+            f"pictures a second through the embedded Kafka, one worker with every stage, and the page; "
+            f"{seconds:.0f} s each run, counted from when every camera has shown something.",
             "Overhead is the processor time of the worker and the page (all our processes, not the broker), over that "
             "of the threads inside the video decoder and the models. Scaling, JPEG, digest, dedup, tracks, messages, "
             "Kafka clients and event loops are all overhead by this count.",
@@ -35,7 +35,7 @@ def measure(settings: Settings, cameras: int, seconds: float, repeats: int, say:
             "An episode also waits for the other cameras of its site: one with nothing to see speaks once a second.",
         ],
     )
-    ratios, per_camera, brokers, dropped = [], [], [], 0
+    ratios, over_pictures, per_camera, brokers, dropped = [], [], [], [], 0
     analysed: list[float] = []
     faces: list[float] = []
     episodes: list[float] = []
@@ -53,6 +53,7 @@ def measure(settings: Settings, cameras: int, seconds: float, repeats: int, say:
             steps = _between(*told)
             core_work = sum(steps[name][1] for name in (DECODE, *INFERENCE))
             ratios.append(whole / core_work)
+            over_pictures.append(whole / sum(steps[name][1] for name in (*PICTURES, *INFERENCE)))
             per_camera.append(whole / span / cameras * 100)
             brokers.append(broker_cpu / span / cameras * 100)
             dropped += lost
@@ -68,6 +69,8 @@ def measure(settings: Settings, cameras: int, seconds: float, repeats: int, say:
             spent.setdefault("Kafka clients, Faust, event loop, demuxing", []).append(rest / span / cameras * 1000)
     section.figures = [
         Figure("all our processes, over decoding and inference", ratios, "×", f"≤ {OVERHEAD}"),
+        Figure("all our processes, over all work on pictures (with scaling, digest, JPEG both ways) and inference",
+               over_pictures, "×"),
         Figure("our processes, per camera", per_camera, "% of a core"),
         Figure("the broker, per camera", brokers, "% of a core"),
         Figure("pictures analysed (the rest is what dedup drops of 5 a second)", analysed, "a second and camera"),

@@ -30,7 +30,8 @@ def measure(settings: Settings, chosen: Sequence[Clip], repeats: int, say: Calla
             "TensorFlow graph, and written as JPEG. *ours* does all that the live system does short of the broker: "
             "decode, scale, JPEG, digest, dedup, JPEG back, detector (the same weights in LiteRT), mask state of each "
             "face, tracks, chips, embeddings, routes, episodes, messages to bytes and back. *Detector alone* does what "
-            "naive does, with our decoding and our runtime.",
+            "naive does, with our decoding and our runtime. The detector's second pass for large masked faces "
+            "(docs/models.md) is in *ours* only.",
             "Both sides analyse pictures of the same size. Found: people's walks through the view by the truth where "
             "there is one, else tracks of at least three looks made of what naive found.",
         ],

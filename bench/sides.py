@@ -183,12 +183,12 @@ def _side(name: str, settings: Settings) -> Callable[[Clip, float, int], Pass]:
 
 
 def detector(settings: Settings) -> Any:
-    """The detector that the live system runs, by itself."""
+    """The detector that the live system runs, by itself and in one pass, as the plain loop runs it."""
     from models.face import Finder
     from models.manifest import checked
     from models.runtime import Network
 
-    return Finder(Network(checked(settings.data / "models", "yunet")[0]), settings.face_score / 2)
+    return Finder(Network(checked(settings.data / "models", "yunet")[0]), settings.face_score / 2, coarse=0)
 
 
 def _detector_alone(clip: Clip, fps: float, width: int, find: Any, settings: Settings) -> Pass:

@@ -22,8 +22,8 @@ def measure(settings: Settings, chosen: Sequence[Clip], repeats: int, say: Calla
         "steps", "What a picture costs, step by step", "python -m bench steps",
         notes=[
             "One process on one core; the processor time of the thread around each step, without what is nested in "
-            "it. Dedup is on, so the steps after it are reached by fewer pictures than those before; ms per picture is over "
-            "all sampled pictures, ms per call over the calls.",
+            "it. Dedup is on, so the steps after it are reached by fewer pictures than those before; ms per picture is "
+            "over all sampled pictures, ms per call over the calls.",
             "*The rest* is what is in no step: reading the file, the loop itself, the clock around each call.",
         ],
     )

@@ -69,6 +69,7 @@ DEDUP, UNJPEG, DETECT, CLASSIFY = "dedup", "JPEG reading", "detector", "mask sta
 MASK, ALIGN, EMBED, TRAJECTORY = "tracks, quality, chips", "align faces", "embedding", "routes and episodes"
 WRITE, READ = "messages to bytes", "bytes to messages"
 INFERENCE = (DETECT, CLASSIFY, EMBED)
+PICTURES = (DECODE, SCALE, JPEG, DIGEST, UNJPEG, ALIGN)
 STEPS = (DECODE, SCALE, JPEG, DIGEST, DEDUP, UNJPEG, DETECT, CLASSIFY, MASK, ALIGN, EMBED, TRAJECTORY, WRITE, READ)
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import msgspec
 from kafka import KafkaProducer
-from kafka.partitioner.default import DefaultPartitioner
+from kafka.partitioner.default import murmur2
 
 from agents import broker, video
 from bench import clips, machine
@@ -31,7 +31,8 @@ def measure(settings: Settings, frames: int, repeats: int, say: Callable[[str], 
         "workers", "From one worker to two", "python -m bench workers",
         notes=[
             f"{frames} recorded pictures of the demo, of 16 cameras (two in each partition) at 4 sites, are in "
-            "`frames` before the workers start. Each worker runs dedup, mask, embed and trajectory on one core of its own with "
+            "`frames` before the workers start. "
+            "Each worker runs dedup, mask, embed and trajectory on one core of its own with "
             "one inference thread. Counted are faces messages a second, from when every worker has looked at 20 "
             "pictures until 85 % of all pictures are through.",
             "The broker is pinned to nothing: with one worker it has the machine's other core, with two it shares both "
@@ -110,11 +111,11 @@ def _seen(truth: scoring.Truth, camera: str, at: int) -> tuple[tuple[float, floa
 def _spread(topic: str, each: int, word: str) -> list[str]:
     """Names that fall on every partition of a topic equally often."""
     partitions = topics.find(topic).partitions
-    place, left, names, number = DefaultPartitioner(), dict.fromkeys(range(partitions), each), [], 0
+    left, names, number = dict.fromkeys(range(partitions), each), [], 0
     while any(left.values()):
         number += 1
         name = f"{word}-{number}"
-        partition = place(name.encode(), list(left), list(left))
+        partition = (murmur2(name.encode()) & 0x7FFFFFFF) % partitions
         if left[partition]:
             left[partition] -= 1
             names.append(name)
