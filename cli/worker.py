@@ -54,10 +54,17 @@ def worker(
         raise typer.Exit(2)
 
     async def main() -> None:
-        await topology.run(topology.build(stages or (), settings))
+        try:
+            services = topology.build(stages or (), settings)
+        except Exception as error:  # models that are not there, for one
+            told.error("cannot start", reason=str(error) or repr(error), kind=type(error).__name__)
+            raise typer.Exit(2) from None
+        await topology.run(services)
 
     try:
         asyncio.run(main())
+    except typer.Exit:
+        raise
     except Exception as error:
         told.error("stopped", reason=str(error) or repr(error), kind=type(error).__name__)
         raise typer.Exit(1) from None
