@@ -62,7 +62,9 @@ class Verdict:
     camera_silence: float = 0.0  # seconds in which nothing came out for one camera
     deaths: int = 0  # workers that ended although nobody killed them
     events: dict[str, int] = field(default_factory=dict)
-    silences: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # event -> longest one in it
+    # event -> the longest silence in it: of everything, and of one camera; for a broker, since it answered again
+    silences: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    camera_silences: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def exact(self) -> bool:
@@ -78,8 +80,9 @@ class Verdict:
         ]  # fmt: skip
         for topic, (wanted, lost, wrong, doubled) in self.topics.items():
             rows.append((topic, f"{wanted} wanted, {lost} lost, {wrong} wrong, {doubled} doubled"))
-        for kind, silences in self.silences.items():
-            rows.append((f"silence after {kind}", f"{min(silences):.1f} – {max(silences):.1f} s"))
+        for name, table in (("silence", self.silences), ("a camera's silence", self.camera_silences)):
+            for kind, values in table.items():
+                rows.append((f"{name} after {kind}", f"{min(values):.1f} – {max(values):.1f} s"))
         return "\n".join(f"{name:<30} {value}" for name, value in rows)
 
 
@@ -272,13 +275,20 @@ def run(
                 time.sleep(pause)
                 embedded.start()
                 embedded.ready()
+                away, mark = time.monotonic() - mark, time.monotonic()
             before = feeder.sent[:]
             _until(lambda before=before: trial.done(before, watcher.records), 120, f"the end of {event}", workers)
             time.sleep(chance.uniform(2.0, 5.0))
-            silence = _silence([r.seen for r in watcher.records if r.seen >= mark - 1], mark, time.monotonic())
+            since = [record for record in watcher.records if record.seen >= mark]
+            silence = _silence([record.seen for record in since], mark, time.monotonic())
+            camera = _of_cameras(trial, since, mark, time.monotonic())
             verdict.silences[event].append(silence)
+            verdict.camera_silences[event].append(camera)
             verdict.events[event] = verdict.events.get(event, 0) + 1
-            say(f"{number + 1:>3}/{len(events)} {event:<7} silence {silence:5.1f} s, {len(before)} frames so far")
+            told = f"silence {silence:5.1f} s, of a camera {camera:5.1f} s, {len(before)} frames so far"
+            if event == "broker":
+                told += f"; it was away for {away:.1f} s"
+            say(f"{number + 1:>3}/{len(events)} {event:<7} {told}")
         over = time.monotonic()
         sent_frames = feeder.finish()
         _until(lambda: trial.done(sent_frames, watcher.records), 120, "the last outputs", workers)
@@ -288,11 +298,7 @@ def run(
         verdict.frames = len(sent_frames)
         verdict.deaths = sum(worker.deaths for worker in workers) + sum(code != 0 for code in codes)
         verdict.silence = _silence([record.seen for record in records], began, over)
-        by_camera = defaultdict(list)
-        for record in records:
-            by_camera[trial.camera(record)].append(record.seen)
-        by_camera.pop("", None)  # topics that are silent by nature
-        verdict.camera_silence = max(_silence(times, began, over) for times in by_camera.values())
+        verdict.camera_silence = _of_cameras(trial, records, began, over)
         trial.judge(sent_frames, records, verdict)
         return verdict
     finally:
@@ -300,6 +306,15 @@ def run(
         watcher._stop_asked.set()
         for worker in workers:
             worker.stop()
+
+
+def _of_cameras(trial: Trial, records: list[Record], began: float, over: float) -> float:
+    """The longest silence of one camera."""
+    by_camera = defaultdict(list)
+    for record in records:
+        by_camera[trial.camera(record)].append(record.seen)
+    by_camera.pop("", None)  # topics that are silent by nature
+    return max((_silence(times, began, over) for times in by_camera.values()), default=over - began)
 
 
 def _silence(times: list[float], began: float, over: float) -> float:
@@ -469,7 +484,7 @@ def stages(rate: float = 20.0) -> Trial:
     command = [sys.executable, str(ROOT / "tests" / "agents" / "worker.py")]
     return Trial(
         command, frames(), (*OUTPUTS, "dead.letters"), judge, done, ending=ending, rate=rate,
-        camera=lambda record: f"{record.topic} {record.key}" if record.topic == "frames.unique" else "",
+        camera=lambda record: record.key if record.topic == "faces" else "",
     )  # fmt: skip
 
 

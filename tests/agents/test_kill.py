@@ -33,4 +33,6 @@ def test_nothing_is_lost_or_wrong_whoever_dies(tmp_path: Path, capsys: pytest.Ca
         print(f"\n{verdict}")
     assert verdict.frames > 500
     assert (verdict.lost, verdict.wrong, verdict.unaccounted, verdict.different, verdict.deaths) == (0, 0, 0, 0, 0)
-    assert verdict.silence < 60
+    # a dead worker's cameras are at work elsewhere within 15 s; so they are when the broker is back
+    assert max(verdict.camera_silences["kill"]) < 15
+    assert verdict.silences["broker"][0] < 20
