@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -115,13 +116,13 @@ def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], overlap: f
 
 
 class Embedder:
-    """SFace on aligned faces."""
+    """SFace on aligned faces, then our linear step, after which a mask matters less (models/train/face_head.py)."""
 
     size = 112  # pixels a side
     length = 128  # of a vector
 
-    def __init__(self, network: Run) -> None:
-        self.network = network
+    def __init__(self, network: Run, head: Run | None = None) -> None:
+        self.network, self.head = network, head
 
     def __call__(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(N, 112, 112, 3) BGR -> (N, 128), each of length 1. One at a time: a face's vector is then the same bytes
@@ -130,6 +131,12 @@ class Embedder:
         for row, face in zip(out, faces, strict=True):
             if face.shape != (self.size, self.size, 3):
                 raise ValueError(f"expected an aligned face of {self.size}×{self.size}×3, got {face.shape}")
-            vector = self.network((1, self.size, self.size, 3), float_input(face[..., ::-1]))[0][0]
-            row[:] = vector / max(float(np.linalg.norm(vector)), 1e-9)
+            row[:] = unit(self.network((1, self.size, self.size, 3), float_input(face[..., ::-1]))[0][0])
+            if self.head is not None:
+                row[:] = unit(self.head((1, self.length), partial(np.copyto, src=row.copy()))[0][0])
         return out
+
+
+def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of length 1."""
+    return vector / np.float32(max(float(np.linalg.norm(vector)), 1e-9))

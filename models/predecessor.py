@@ -5,6 +5,7 @@ Its weights are a file of one's own: the .tflite, or the frozen TensorFlow graph
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ def _lite(weights: Path) -> Any:
 
 
 def _graph(weights: Path) -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
     told = tf.compat.v1.GraphDef()

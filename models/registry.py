@@ -18,7 +18,7 @@ from models.runtime import Network
 from pipeline.mask import Looks
 from pipeline.settings import Settings
 
-NAMES = ("yunet", "mask_state", "sface")
+NAMES = ("yunet", "mask_state", "sface", "face_head")
 
 _loaded: dict[tuple[Path, float, float, tuple[tuple[str, Path], ...]], Models] = {}
 _lock = threading.Lock()
@@ -55,7 +55,7 @@ def _load(folder: Path, score: float, pixels: float, instead: tuple[tuple[str, P
     networks = {name: Network(path) for name, (path, _) in files.items()}
     find = Finder(networks["yunet"], score / 2)  # a weak detection may carry a track on (pipeline/tracks.py)
     classify = Classifier(networks["mask_state"], pixels)
-    embed = Embedder(networks["sface"])
+    embed = Embedder(networks["sface"], networks["face_head"])
 
     def look(picture: NDArray[np.uint8]) -> Looks:
         found = find(picture)
@@ -66,4 +66,5 @@ def _load(folder: Path, score: float, pixels: float, instead: tuple[tuple[str, P
     classify(np.zeros((64, 64, 3), np.uint8), np.array([[0, 0, 64, 64]], np.float32))
     embed(np.zeros((1, 112, 112, 3), np.uint8))
     sums = {name: sha[:12] for name, (_, sha) in files.items()}
-    return Models(look, embed, {name: sums[name] for name in ("yunet", "mask_state")}, {"sface": sums["sface"]})
+    return Models(look, embed, {name: sums[name] for name in ("yunet", "mask_state")},
+                  {name: sums[name] for name in ("sface", "face_head")})

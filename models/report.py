@@ -84,7 +84,7 @@ def recognised(path: Path) -> str:
     except ValueError as error:
         raise Broken(f"{path}: expected a .tflite file or a frozen graph (.pb), got {error}") from None
     known = {(1, SIDE, SIDE, 3): "predecessor", (1, 64, 64, 3): "mask_state", (1, 112, 112, 3): "sface",
-             (1, -1, -1, 3): "yunet"}
+             (1, -1, -1, 3): "yunet", (1, 128): "face_head"}
     if shape not in known:
         raise Broken(f"{path}: expected an input of one of {', '.join(map(str, known))}, got {shape}")
     return known[shape]

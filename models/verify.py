@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models import compare
 from models.face import Embedder, Finder
@@ -57,6 +58,17 @@ def _runs(name: str, network: Network) -> str:
         if like[0, 3] < 0.999 or np.abs(np.linalg.norm(vectors, axis=1) - 1).max() > 1e-4:
             raise Broken(f"sface: expected one face to give one vector of length 1, got a cosine of {like[0, 3]:.4f}")
         return "gives the same face the same vector"
+    if name == "face_head":
+        vector = np.zeros((1, Embedder.length), np.float32)
+        vector[0, 0] = 1
+
+        def fill(into: NDArray[np.float32]) -> None:
+            into[:] = vector
+
+        made = network((1, Embedder.length), fill)[0]
+        if made.shape != (1, Embedder.length) or not np.isfinite(made).all():
+            raise Broken(f"face_head: expected 128 finite numbers, got {made.shape}")
+        return "gives a vector another one"
     if name == "mask_state":
         box = np.array([[40, 60, 200, 250]], np.float32)
         bare = Classifier(network, 16)(picture, box)[0]

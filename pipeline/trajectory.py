@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import likeness
 from pipeline.messages import Box, Episode, Evidence, Face, Faces, Gap, Leg, State, Trajectory
 from pipeline.settings import Settings
 
@@ -24,9 +25,10 @@ Output = Trajectory | Episode
 
 # A track is judged with LOOKS embeddings, or after PATIENCE seconds with what there is; fewer than two looks is noise.
 LOOKS, PATIENCE = 3, 1.6
-# Cosine of two SFace embeddings (mean of the three most similar pairs of looks) -> log odds that it is the same person.
-# On our clips, people seen by another camera lie at .35 to .83, others at -.02 to .38; a straight line between them.
-STEEP, EVEN = 22.0, 0.30
+# How alike two galleries are (mean of the three most similar pairs of looks, on the scale of bare faces: likeness.py)
+# -> log odds that it is the same person. Flatter than for portraits: cameras show people from other sides. From .25 to
+# .275 nobody wrong is joined on our clips; below, two are.
+STEEP, EVEN = 24.0, 0.26
 # Log odds of somebody of whom there is no look that can be compared.
 UNSEEN = -3.0
 # A join needs this probability, and this lead in log odds over the next candidate.
@@ -370,7 +372,7 @@ def _travel(other: Person, person: Person, settings: Settings) -> float | None:
 
 def _appearance(a: tuple[Look, ...], b: tuple[Look, ...]) -> float:
     """Log odds that two galleries are one person, from the mean of their three most similar pairs."""
-    cosines = matrix(a) @ matrix(b).T
+    cosines = likeness.levelled(matrix(a) @ matrix(b).T, masked(a), masked(b))
     best = np.sort(cosines.ravel())[-3:]
     return STEEP * (float(best.mean()) - EVEN)
 
@@ -378,6 +380,11 @@ def _appearance(a: tuple[Look, ...], b: tuple[Look, ...]) -> float:
 def matrix(looks: tuple[Look, ...]) -> NDArray[np.float32]:
     """(N, D) embeddings."""
     return np.stack([np.frombuffer(look.vector, np.float16) for look in looks]).astype(np.float32)
+
+
+def masked(looks: tuple[Look, ...]) -> NDArray[np.bool_]:
+    """(N,) whether the face is masked."""
+    return np.array([look.masked for look in looks])
 
 
 def _metres(a: Place, b: Place) -> float | None:

@@ -7,7 +7,7 @@ from models import manifest
 
 def test_every_model_says_what_it_is_and_may_be_used_for():
     models = manifest.models()
-    assert list(models) == ["yunet", "sface", "mask_state"]
+    assert list(models) == ["yunet", "sface", "mask_state", "face_head"]
     for name, model in models.items():
         assert model.does, name
         assert model.licence, name
@@ -16,9 +16,10 @@ def test_every_model_says_what_it_is_and_may_be_used_for():
             assert len(model.source.sha256) == len(model.source.wheel) == 64
 
 
-def test_the_committed_weights_are_those_of_the_manifest():
-    path, sha = manifest.checked(Path("nowhere"), "mask_state")
-    assert sha == manifest.models()["mask_state"].sha256
+@pytest.mark.parametrize("name", ["mask_state", "face_head"])
+def test_the_committed_weights_are_those_of_the_manifest(name):
+    path, sha = manifest.checked(Path("nowhere"), name)
+    assert sha == manifest.models()[name].sha256
     assert path.stat().st_size < 2_000_000
 
 
