@@ -18,7 +18,7 @@ from pipeline.messages import Camera, Source
 
 FOOTAGE = Path("../shared/data/video")  # real clips that are not ours to ship; measured on when they are there
 BUSY_RATE, BUSY_SIZE, BUSY_SECONDS = 24, (1920, 1080), 30
-BUSY_BITS = 6_000_000  # a second, what cameras are set to for 1080p
+BUSY_BITS = (2_000_000, 6_000_000)  # a second: what 1080p cameras are set to, the usual and the generous
 BUSY_NOISE = 3.0  # luma levels: what a sensor gives indoors, and what makes every frame cost its full decoding
 
 
@@ -50,7 +50,7 @@ class Clip:
 def every(data: Path, footage: Path = FOOTAGE, say: Callable[[str], None] = lambda text: None) -> list[Clip]:
     """All that can be had. Raises Missing when the demo was not rendered."""
     rendered = demo(data)
-    return [*rendered, busy(rendered[0], data / "bench", say), *real(footage)]
+    return [*rendered, *(busy(rendered[0], data / "bench", bits, say) for bits in BUSY_BITS), *real(footage)]
 
 
 def demo(data: Path) -> list[Clip]:
@@ -75,21 +75,22 @@ def real(footage: Path = FOOTAGE) -> list[Clip]:
     return found
 
 
-def busy(clip: Clip, folder: Path, say: Callable[[str], None] = lambda text: None) -> Clip:
+def busy(clip: Clip, folder: Path, bits: int, say: Callable[[str], None] = lambda text: None) -> Clip:
     """The clip as a 1080p camera would send it: twice the frames, each enlarged and with noise of its own."""
-    about = f"{clip.name} enlarged to 1080p at {BUSY_RATE} frames a second, with sensor noise, 6 Mbit/s"
-    stamp = f"{clip.path.stat().st_size} {clip.path.stat().st_mtime_ns} {BUSY_RATE} {BUSY_SECONDS} {BUSY_NOISE} {BUSY_BITS} 2"
+    about = f"{clip.name} at 1080p, {BUSY_RATE} frames a second, with sensor noise, {bits / 1e6:g} Mbit/s"
+    source = clip.path.stat()
+    stamp = f"{source.st_size} {source.st_mtime_ns} {BUSY_RATE} {BUSY_SECONDS} {BUSY_NOISE} {bits}"
     path = folder / f"busy-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}.mp4"
     if not path.exists():
-        say(f"making the busy 1080p clip, {BUSY_SECONDS} s of video")
+        say(f"making the busy 1080p clip of {bits / 1e6:g} Mbit/s, {BUSY_SECONDS} s")
         folder.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part.mp4")
-        _enlarge(clip.path, part)
+        _enlarge(clip.path, part, bits)
         os.replace(part, path)
-    return _measured(Clip(f"busy-{clip.name}", path, about, clip.truth, clip.camera))
+    return _measured(Clip(f"busy-{bits / 1e6:g}m-{clip.name}", path, about, clip.truth, clip.camera))
 
 
-def _enlarge(source: Path, target: Path) -> None:
+def _enlarge(source: Path, target: Path, bits: int) -> None:
     draw = np.random.default_rng(1)
     wide, high = BUSY_SIZE
     noise = draw.normal(0, BUSY_NOISE, (high + 64, wide + 64)).round().astype(np.int8)
@@ -101,7 +102,7 @@ def _enlarge(source: Path, target: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = wide, high, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, BUSY_RATE)
         stream.gop_size = 2 * BUSY_RATE
-        stream.bit_rate = BUSY_BITS
+        stream.bit_rate = bits
         stream.options = {"preset": "veryfast", "bf": "0"}  # as cameras send it: no pictures out of order
         number = 0
         for index, frame in enumerate(clip.decode(shown)):
