@@ -17,6 +17,7 @@ from models.labelled import Wrong
 from models.manifest import Broken, digest
 from models.measure import BARE, MASKED, Embed, Gathered, Judged, Look, Mistake, Pairs, Share
 from models.predecessor import SIDE, Predecessor
+from pipeline import likeness
 from pipeline.mask import Looks
 from pipeline.settings import Settings
 
@@ -194,12 +195,12 @@ def verification(folder: Path, who: list[Side], keep: bool) -> Section:
     section = Section(f"{folder.name}: one person or two")
     able = [(side, measure.Portraits(certain(side.look, side.sure / 2), side.embed)) for side in who if side.embed]
     told = labelled.pairs(folder)
-    kinds = [("bare and bare", "images", "images")]
+    kinds = [("bare and bare", "images", "images", 0)]
     if any((folder / "masked" / pair.b).is_file() for pair in told):
-        kinds.append(("bare and masked", "images", "masked"))
+        kinds.append(("bare and masked", "images", "masked", 1))
     if all((folder / "masked" / name).is_file() for pair in told for name in (pair.a, pair.b)):
-        kinds.append(("masked and masked", "masked", "masked"))
-    for kind, first, second in kinds:
+        kinds.append(("masked and masked", "masked", "masked", 2))
+    for kind, first, second, masks in kinds:
         made: list[Pairs | None] = []
         for side in who:
             mine = next((portraits for one, portraits in able if one is side), None)
@@ -215,6 +216,11 @@ def verification(folder: Path, who: list[Side], keep: bool) -> Section:
         for rate, name in ((1e-2, "1 in 100"), (1e-3, "1 in 1,000")):
             section.rows.append(row(f"{kind}: accepted at {name} false", lambda each, rate=rate: " above cosine ".join(
                 (str((found := measure.accepted(each, rate))[0]), f"{found[1]:.3f}"))))
+        for rate, name in ((1e-2, "1 in 100"), (1e-3, "1 in 1,000")):
+            cosine = likeness.threshold(rate, masks)
+            for whose, i in (("one person's", 0), ("strangers'", 1)):
+                section.rows.append(row(f"{kind}: {whose} above the product's {cosine:.3f} for {name}",
+                                        lambda each, cosine=cosine, i=i: measure.at(each, cosine)[i]))
         section.rows.append(row(f"{kind}: pairs without a face found", lambda each: each.missing))
     return section
 

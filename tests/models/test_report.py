@@ -66,6 +66,9 @@ def test_every_format_is_measured_for_two_sides(site):
     for kind in ("bare and bare", "bare and masked", "masked and masked"):
         assert told[f"pairs: one person or two | {kind}: accepted at 1 in 100 false"][0].startswith("100.0 %")
         assert told[f"pairs: one person or two | {kind}: told rightly"][1] == "–"
+    at = "above the product's 0.296 for 1 in 1,000"
+    for whose, share in (("one person's", "100.0 % [34.2–100.0] of 2"), ("strangers'", "0.0 % [0.0–65.8] of 2")):
+        assert told[f"pairs: one person or two | bare and masked: {whose} {at}"] == (share, "–")
 
 
 def test_the_page_shows_the_wrong_answers_and_needs_no_other_file(site):
