@@ -281,7 +281,8 @@ class Video:
                         return
                     now = utc()
                 clock = capture.tick(clock, stamp, now, self._start or 0)
-                rhythm = capture.hear(rhythm, stamp, key)
+                shown = stamp if packet.pts is None else round(packet.pts * base * SECOND)
+                rhythm = capture.hear(rhythm, stamp, key, shown)
                 if key or not skipping:
                     skip = capture.needless(self._pace, rhythm, clock, key)
                     if skipping and not skip:  # start anew from this keyframe, without the pictures before it
@@ -291,8 +292,7 @@ class Video:
                 if skipping:
                     continue
                 if self._exact:  # pictures that no other needs are decoded only where one is due
-                    shown = clock.at(round((packet.pts if packet.pts is not None else packet.dts) * base * SECOND))
-                    needed = self._pace.due is None or shown + rhythm.gap >= self._pace.due
+                    needed = self._pace.due is None or clock.at(shown) + rhythm.gap >= self._pace.due
                     self._decoder.skip_frame = "DEFAULT" if needed else "NONREF"
             try:
                 pictures = self._decoder.decode(None if flush else packet)

@@ -88,7 +88,7 @@ class Rhythm:
 
     last: int | None = None  # time of the packet before
     gap: int = 0  # usual time from picture to picture
-    key: int | None = None  # time of the newest keyframe
+    key: int | None = None  # when the newest keyframe is shown
     gaps: tuple[int, ...] = ()  # between the last four keyframes
 
     @property
@@ -104,8 +104,9 @@ class Rhythm:
         return self.every > 2 * self.gap
 
 
-def hear(rhythm: Rhythm, stamp: int, key: bool) -> Rhythm:
-    """`stamp` in decoding order, so that it grows from packet to packet."""
+def hear(rhythm: Rhythm, stamp: int, key: bool, shown: int | None = None) -> Rhythm:
+    """`stamp` in decoding order, so that it grows from packet to packet; `shown`: when the picture is seen, which with
+    B-frames is later, and is what a due time is compared with."""
     if rhythm.last is not None and not 0 < stamp - rhythm.last <= JUMP:
         rhythm = Rhythm(gap=rhythm.gap)  # time jumped: what was learnt about keyframes does not hold
     gap = rhythm.gap
@@ -114,8 +115,9 @@ def hear(rhythm: Rhythm, stamp: int, key: bool) -> Rhythm:
         gap = min(stamp - rhythm.last, gap + gap // 8) if gap else stamp - rhythm.last
     if not key:
         return replace(rhythm, last=stamp, gap=gap)
-    gaps = rhythm.gaps if rhythm.key is None else (*rhythm.gaps, stamp - rhythm.key)[-3:]
-    return Rhythm(stamp, gap, stamp, gaps)
+    seen = stamp if shown is None else shown
+    gaps = rhythm.gaps if rhythm.key is None else (*rhythm.gaps, seen - rhythm.key)[-3:]
+    return Rhythm(stamp, gap, seen, gaps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -350,3 +350,10 @@ def test_a_playlist_cannot_name_a_local_file(web: tuple[str, Path], clip: Clip) 
     )
     with pytest.raises(SourceError):
         watch(f"{address}/trap.m3u8", 15, start=0)
+
+
+def test_no_due_picture_is_missed_before_a_keyframe_where_pictures_are_stored_out_of_order(clip: Clip) -> None:
+    path = clip("b10.mp4", seconds=20, fps=10, gop=24, b=3)
+    times = [at for at, _ in video.open(str(path), 5, start=1)]
+    assert {round((b - a) / 1000) for a, b in itertools.pairwise(times)} == {200}
+    assert len(times) == 100
