@@ -57,7 +57,7 @@ class Settings(BaseSettings):
 
     # mask
     face_score: float = Field(default=0.6, ge=0, le=1, description="detector confidence below which there is no face")
-    face_pixels: float = Field(default=16.0, description="faces smaller than this are not judged, pixels")
+    face_pixels: float = Field(default=12.0, description="faces whose shorter side is less are not judged, pixels")
     track_gap: float = Field(default=2.5, description="seconds a track survives without a look")
 
     # trajectory
