@@ -82,7 +82,8 @@ def pictures(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> NDArray[np.uint8] | None:
-    return cv2.imread(str(path), cv2.IMREAD_COLOR)  # type: ignore[return-value]
+    """None where there is no picture that can be read."""
+    return cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None  # type: ignore[return-value]
 
 
 def everything(_: str) -> bool:
@@ -186,7 +187,12 @@ def pairs(folder: Path) -> list[Pair]:
         if not {"a", "b", "same"} <= set(rows.fieldnames or ()):
             raise Wrong(f"{folder / 'pairs.csv'}: expected the columns a, b, same, got "
                         + ", ".join(rows.fieldnames or ["nothing"]))
-        told = [Pair(row["a"], row["b"], row["same"] == "1") for row in rows]
+        told = []
+        for row in rows:
+            if row["same"] not in ("0", "1"):
+                where = f"line {rows.line_num} has {row['same']!r}"
+                raise Wrong(f"{folder / 'pairs.csv'}: expected same to be 1 or 0, {where}")
+            told.append(Pair(row["a"], row["b"], row["same"] == "1"))
     if not any(pair.same for pair in told) or all(pair.same for pair in told):
         raise Wrong(f"{folder / 'pairs.csv'}: expected pairs of one person (1) and of two (0), got only one of these")
     if not (folder / "images").is_dir():

@@ -62,6 +62,9 @@ def test_pairs_are_read_and_others_refused(tmp_path):
     (tmp_path / "pairs.csv").write_text("a,b,same\nx.jpg,y.jpg,1\n")
     with pytest.raises(Wrong, match="only one of these"):
         labelled.pairs(tmp_path)
+    (tmp_path / "pairs.csv").write_text("a,b,same\nx.jpg,y.jpg,1\nx.jpg,z.jpg,maybe\n")
+    with pytest.raises(Wrong, match="expected same to be 1 or 0, line 3 has 'maybe'"):
+        labelled.pairs(tmp_path)
     (tmp_path / "pairs.csv").write_text("left,right\n")
     with pytest.raises(Wrong, match="columns a, b, same, got left, right"):
         labelled.pairs(tmp_path)

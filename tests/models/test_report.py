@@ -71,6 +71,14 @@ def test_every_format_is_measured_for_two_sides(site):
         assert told[f"pairs: one person or two | bare and masked: {whose} {at}"] == (share, "–")
 
 
+def test_pairs_whose_pictures_are_not_there_are_counted(site):
+    (site / "pairs" / "masked" / "2b.png").unlink()
+    told = rows(report.sections(site / "pairs", [OURS]))
+    assert told["pairs: one person or two | bare and masked: pairs without a face found"] == ("2",)
+    assert told["pairs: one person or two | bare and bare: pairs without a face found"] == ("0",)
+    assert not any("masked and masked" in what for what in told)
+
+
 def test_the_page_shows_the_wrong_answers_and_needs_no_other_file(site):
     made = report.sections(site, [OURS], every=4, keep=True)
     text = page.page(site, made, [OURS])
