@@ -304,7 +304,8 @@ with av.open({str(path)!r}) as clip, av.open("rtmp://127.0.0.1:{rtmp}/live/cam",
     sender = subprocess.Popen([sys.executable, "-c", push], stderr=subprocess.DEVNULL)
     try:
         time.sleep(1.0)
-        times, _, opened = watch(f"rtmp://127.0.0.1:{rtmp}/live/cam", 5)
+        # FFmpeg looks at three seconds of it before it opens, in case there is sound
+        times, _, opened = watch(f"rtmp://127.0.0.1:{rtmp}/live/cam", 8)
     finally:
         sender.kill()
         sender.wait()
