@@ -30,6 +30,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=order)  # stable: within a group the order of the files stays
 
 
+# What may be missing where the suite runs for the project: everything else `make test` has installed or fetched.
+ALLOWED = "no development data here"
+_left_out: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and ALLOWED not in str(report.longrepr):
+        _left_out.append(report.nodeid)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if os.environ.get("CI") and _left_out:
+        terminalreporter.write_line(f"skipped although CI is set: {', '.join(_left_out)}", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A skip says on a developer's machine what it lacks; in CI it would hide that nothing was tested."""
+    if os.environ.get("CI") and _left_out and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """host:port of a real broker, shared by the whole run: keep apart by `settings.topic_prefix`."""
