@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+import records
+from kafka import KafkaProducer
 from typer.testing import CliRunner
 
 from agents import app as apps
@@ -37,17 +38,7 @@ def write(settings: Settings, letters: list[DeadLetter]) -> None:
 
 
 def frames(settings: Settings) -> list[Any]:
-    with closing(KafkaConsumer(**broker.connection(settings), enable_auto_commit=False)) as consumer:
-        name = settings.topic_prefix + "frames"
-        parts = [TopicPartition(name, part) for part in sorted(consumer.partitions_for_topic(name) or ())]
-        consumer.assign(parts)
-        consumer.seek_to_beginning()
-        ends = consumer.end_offsets(parts)
-        out: list[Any] = []
-        while any(consumer.position(part) < end for part, end in ends.items()):
-            for batch in consumer.poll(timeout_ms=500).values():
-                out += batch
-        return out
+    return records.read(settings, "frames")
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+import records
+from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from agents import app as apps
@@ -39,27 +40,12 @@ def put(settings: Settings, records: list[Any], topic: str = "frames") -> None:
         producer.flush()
 
 
-def get(settings: Settings, topic: str) -> list[Any]:
-    """Every record of a topic, in the order of its partitions."""
-    with closing(KafkaConsumer(**broker.connection(settings), enable_auto_commit=False)) as consumer:
-        name = settings.topic_prefix + topic
-        parts = [TopicPartition(name, part) for part in sorted(consumer.partitions_for_topic(name) or ())]
-        consumer.assign(parts)
-        consumer.seek_to_beginning()
-        ends = consumer.end_offsets(parts)
-        out: list[Any] = []
-        while any(consumer.position(part) < end for part, end in ends.items()):
-            for batch in consumer.poll(timeout_ms=500).values():
-                out += batch
-        return out
-
-
 def faces(settings: Settings) -> list[Faces]:
-    return [decode(record.value, Faces) for record in get(settings, "faces")]
+    return [decode(record.value, Faces) for record in records.read(settings, "faces")]
 
 
 def letters(settings: Settings) -> list[DeadLetter]:
-    return [decode(record.value, DeadLetter) for record in get(settings, "dead.letters")]
+    return [decode(record.value, DeadLetter) for record in records.read(settings, "dead.letters")]
 
 
 async def work(apps_: list[apps.App], until: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -160,7 +146,7 @@ async def test_an_output_that_its_topic_refuses_is_a_dead_letter(topics: Setting
     await work([app], done(app, 10))
     (letter,) = letters(topics)
     assert letter.reason.startswith("TooLarge: expected a frames.unique of at most 4194304 bytes, got 5243")
-    assert len(get(topics, "frames.unique")) == 9
+    assert len(records.read(topics, "frames.unique")) == 9
 
 
 async def test_a_stage_that_refuses_everything_stops_instead(topics: Settings) -> None:
@@ -242,7 +228,7 @@ async def test_marks_of_transactions_are_no_jump(topics: Settings) -> None:
             producer.send(topics.topic_prefix + "frames", key=b"cam0", value=encode(frame, "msgpack"))
             producer.commit_transaction()
     await work([app], done(app, 5))
-    assert [record.offset for record in get(topics, "frames")] == [0, 2, 4, 6, 8]
+    assert [record.offset for record in records.read(topics, "frames")] == [0, 2, 4, 6, 8]
     assert app.lines[0].counts["done"] == 5
 
 
@@ -251,7 +237,7 @@ async def test_what_retention_took_is_told_and_the_rest_is_done(topics: Settings
     app = counting.first(topics)
     await work([app], done(app, 50))
     put(topics, frames(100, cameras=1)[50:])
-    (part,) = {record.partition for record in get(topics, "frames")}
+    (part,) = {record.partition for record in records.read(topics, "frames")}
     with closing(KafkaAdminClient(**broker.connection(topics))) as admin:
         admin.delete_records({TopicPartition(topics.topic_prefix + "frames", part): 70})
     app, told = counting.first(topics), []
@@ -288,7 +274,7 @@ async def test_a_late_write_of_a_stalled_worker_does_not_count(topics: Settings)
     await work([app], done(app, 30))
     changelog = apps.changelog(topics, "first").removeprefix(topics.topic_prefix)
     old = encode(counting.Count(version=3, at=1003, seen=4, sum="old"), "msgpack")
-    (part,) = {record.partition for record in get(topics, changelog)}
+    (part,) = {record.partition for record in records.read(topics, changelog)}
     with closing(KafkaProducer(**broker.connection(topics))) as producer:
         producer.send(topics.topic_prefix + changelog, key=b"cam0", value=old, partition=part).get(timeout=10)
     put(topics, [("cam1", b"bad"), *sent[30:]])
@@ -303,7 +289,7 @@ async def test_the_newer_state_is_written_again_after_a_late_write(topics: Setti
     app = counting.first(topics)
     await work([app], done(app, 30))
     changelog = apps.changelog(topics, "first").removeprefix(topics.topic_prefix)
-    before = get(topics, changelog)
+    before = records.read(topics, changelog)
     old = encode(counting.Count(version=3, at=1003, seen=4, sum="old"), "msgpack")
     with closing(KafkaProducer(**broker.connection(topics))) as producer:
         name = topics.topic_prefix + changelog
@@ -311,7 +297,7 @@ async def test_the_newer_state_is_written_again_after_a_late_write(topics: Setti
     put(topics, [("cam0", b"bad")])
     app = counting.first(topics)
     await work([app], done(app, 1))
-    assert get(topics, changelog)[-1].value == before[-1].value
+    assert records.read(topics, changelog)[-1].value == before[-1].value
 
 
 async def test_a_state_that_cannot_be_read_stops_the_worker(topics: Settings) -> None:
@@ -319,7 +305,7 @@ async def test_a_state_that_cannot_be_read_stops_the_worker(topics: Settings) ->
     app = counting.first(topics)
     await work([app], done(app, 10))
     changelog = apps.changelog(topics, "first").removeprefix(topics.topic_prefix)
-    (part,) = {record.partition for record in get(topics, changelog)}
+    (part,) = {record.partition for record in records.read(topics, changelog)}
     with closing(KafkaProducer(**broker.connection(topics))) as producer:
         name = topics.topic_prefix + changelog
         producer.send(name, key=b"cam0", value=b"damaged", partition=part).get(timeout=10)
@@ -341,7 +327,7 @@ async def test_what_is_made_of_a_redriven_message_is_marked_too(topics: Settings
         ).get(timeout=10)  # fmt: skip
     app = counting.first(topics)
     await work([app], done(app, 1))
-    (record,) = get(topics, "frames.unique")
+    (record,) = records.read(topics, "frames.unique")
     assert record.headers == ((delivery.REDRIVEN, b"1"),) or record.headers == [(delivery.REDRIVEN, b"1")]
 
 
