@@ -20,6 +20,7 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from time import monotonic
 from typing import Any
 
@@ -27,6 +28,7 @@ import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
 from faust.exceptions import FaustError
 from faust.stores.memory import Store as MemoryStore
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, server_list
@@ -98,6 +100,12 @@ class Work:
     def refuse(self, error: Exception) -> None:
         """A dead letter for a message that was held from an earlier turn; the stage then returns it as finished."""
         self._line.refuse(self, f"{type(error).__name__}: {error}", error)
+
+
+@lru_cache(maxsize=4096)
+def home(key: bytes, partitions: int) -> int:
+    """The partition of a key, by the rule of Kafka's own client and the Python ones."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 class States:
@@ -436,7 +444,17 @@ class Line:
         value = work._event.message.value
         if value is None:
             raise BadMessage(f"expected a {self.source.message.__name__} as {self.source.format}, got an empty record")
-        return self.source.decode(value)
+        message = self.source.decode(value)
+        key = self.source.key_of(message)
+        if key != (work._event.message.key or b""):
+            raise BadMessage(f"expected the key {key.decode()!r}, its {self.source.key}, got {work.key!r}")
+        if self.kept is not None and (place := home(key, self.source.partitions)) != work.partition:
+            # its state is kept by whoever has that partition: two workers would each tell half of the story
+            raise BadMessage(
+                f"expected the key {work.key!r} in partition {place} (murmur2, as Kafka's own client places it), "
+                f"got it in {work.partition}"
+            )
+        return message
 
     async def _fold(self, states: States, works: list[Work]) -> list[Work]:
         """What the stage finished; when it raises, half the works at a time, until the one at fault stands alone."""

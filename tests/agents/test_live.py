@@ -182,13 +182,26 @@ def test_what_is_no_frame_ends_in_dead_letters_and_the_stream_goes_on(topics: Se
     with closing(KafkaProducer(**broker.connection(settings), acks="all", max_request_size=5 << 20)) as producer:
         for value, _, _ in poison.values():
             producer.send(name, key=b"door", value=value)
+        # whole frames, but not where the state of their camera is kept: as a client in another language may place them
+        stray = bad(6, picture)
+        away = (producer.send(name, key=b"door", value=None).get(timeout=30).partition + 1) % 8
+        producer.send(name, key=b"hall", value=stray)
+        producer.send(name, key=b"door", value=stray, partition=away)
         producer.flush()
     send(settings, good[20:])
 
     with worker(settings):
-        letters = wait(settings, "dead.letters", lambda found: len(found) >= len(poison))
+        letters = wait(settings, "dead.letters", lambda found: len(found) >= len(poison) + 3)
         wait(settings, "episodes", lambda found: any(e.status == "closed" for e in found))
-    assert len(letters) == len(poison)
+    strays = {x.reason for x in letters if x.payload == stray}
+    assert strays == {
+        "expected the key 'door', its camera, got 'hall'",
+        f"expected the key 'door' in partition {(away - 1) % 8} (murmur2, as Kafka's own client places it), "
+        f"got it in {away}",
+    }
+    assert len(letters) == len(poison) + 3
+    letters = [x for x in letters if x.payload != stray]
+    letters.remove(next(x for x in letters if "empty record" in x.reason))  # the one that told the partition
     for what, (value, stage, reason) in poison.items():
         (letter,) = [x for x in letters if x.stage == stage and reason in x.reason and
                      (stage == "mask" or x.payload == (value or b""))]
