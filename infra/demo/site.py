@@ -103,7 +103,9 @@ def render_clip(
             "crf": "21",
             "preset": "veryfast",
             "bf": "0",
-            "x264-params": "keyint=15:min-keyint=15:scenecut=0",
+            # mbtree=0: with it libx264 reads memory that was never written, so two encodings differ now and then
+            # (seen by setting glibc's MALLOC_PERTURB_)
+            "x264-params": "keyint=15:min-keyint=15:scenecut=0:mbtree=0",
         }
         for number in range(seconds * FPS):
             picture, faces = frame(room, camera, visits, pictures, number / FPS)
