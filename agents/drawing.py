@@ -24,9 +24,11 @@ def draw(picture: Image, faces: Faces | None, names: dict[str, str], note: str =
     """A copy of the picture with its faces; `names` gives a track's person."""
     out = picture.copy()
     scale = max(0.4, out.shape[1] / 1600)
+    # the newest faces may have been seen in a picture of another size
+    at = out.shape[1] / faces.width if faces and faces.width else 1.0
     for face in faces.faces if faces else ():
         colour = COLOURS[face.state if face.track else face.look]
-        x0, y0, x1, y1 = (round(v) for v in face.box)
+        x0, y0, x1, y1 = (round(v * at) for v in face.box)
         cv2.rectangle(out, (x0, y0), (x1, y1), colour, 2)
         label = f"{names.get(face.track, '')} {face.state} {face.state_score:.2f}" if face.track else f"({face.look})"
         _text(out, label.strip(), (x0, y0 - 5), colour, scale)

@@ -64,6 +64,7 @@ class Seen(msgspec.Struct, frozen=True):
     at: int = 0  # time of that frame, µs
     watched: tuple[Watched, ...] = ()
     missed: int = 0  # audited frames that showed a face nobody knew of
+    size: tuple[int, int] = (0, 0)  # of the newest picture, width and height: the pixels in which tracks are counted
 
 
 def step(seen: Seen | None, frame: Frame, looks: Looks, picture: Image, models: dict[str, str], settings: Settings
@@ -76,6 +77,8 @@ def step(seen: Seen | None, frame: Frame, looks: Looks, picture: Image, models: 
     late = frame.late or frame.source == "inspection"
     if frame.at <= seen.at and not late:
         return seen, None
+    if not late and frame.width and frame.height:
+        seen = resized(seen, (frame.width, frame.height))
     gone = [] if late else [w for w in seen.watched
                             if frame.ended or (frame.at - w.track.at) / 1e6 > settings.track_gap]
     alive = tuple(w for w in seen.watched if w not in gone) if not late else ()
@@ -116,7 +119,16 @@ def step(seen: Seen | None, frame: Frame, looks: Looks, picture: Image, models: 
     )
     if late:
         return seen, result
-    return Seen(seen.version, frame.at, (*after.values(), *fresh), missed), result
+    return Seen(seen.version, frame.at, (*after.values(), *fresh), missed, seen.size), result
+
+
+def resized(seen: Seen, size: tuple[int, int]) -> Seen:
+    """The same in pixels of a picture of another size: capture chooses how wide a camera's pictures are as it goes."""
+    if size == seen.size or not all(seen.size):
+        return msgspec.structs.replace(seen, size=size)
+    across, down = size[0] / seen.size[0], size[1] / seen.size[1]
+    watched = tuple(msgspec.structs.replace(w, track=tracks.rescale(w.track, across, down)) for w in seen.watched)
+    return msgspec.structs.replace(seen, watched=watched, size=size)
 
 
 def nothing() -> Looks:

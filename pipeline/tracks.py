@@ -77,6 +77,16 @@ def update(track: Track, at: int, box: Floats) -> Track:
     return Track(track.id, at, track.start, _four(where), _four(speed), tuple(spread.ravel().tolist()), track.looks + 1)
 
 
+def rescale(track: Track, across: float, down: float) -> Track:
+    """The track in a picture `across` times as wide and `down` times as high: the same place in other pixels."""
+    by = np.array([across, down, across, down])
+    spread = np.array(track.spread).reshape(4, 3) * (by**2)[:, None]
+    return Track(
+        track.id, track.at, track.start, _four(np.array(track.where) * by), _four(np.array(track.speed) * by),
+        tuple(spread.ravel().tolist()), track.looks,
+    )  # fmt: skip
+
+
 def box(where: Floats) -> Floats:
     """Centre x, centre y, width, height -> x0 y0 x1 y1."""
     half = where[2:] / 2

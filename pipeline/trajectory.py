@@ -86,7 +86,7 @@ class Person(msgspec.Struct, frozen=True):
     at: int  # last look
     camera: str  # where last
     place: Place
-    box: Box  # where in the picture last
+    box: Box  # where in the picture last, in picture widths: a camera's pictures change their size
     track: str  # the track under way, or the last one
     state: State
     pending: bool
@@ -224,9 +224,16 @@ def step(site: Site | None, message: Faces, settings: Settings) -> tuple[Site, l
 
 def _arrives(face: Face, message: Faces) -> Person:
     return Person(
-        face.track, message.at, message.at, message.camera, message.place, face.box, face.track, face.state, True,
+        face.track, message.at, message.at, message.camera, message.place, _where(face, message), face.track,
+        face.state, True,
         legs=(Leg(message.camera, face.track, message.at, message.at, message.place),),
     )
+
+
+def _where(face: Face, message: Faces) -> Box:
+    """The face's box in widths of the picture."""
+    x0, y0, x1, y1 = (value / max(1, message.width) for value in face.box)
+    return x0, y0, x1, y1
 
 
 def _looks(person: Person, face: Face, message: Faces) -> Person:
@@ -244,7 +251,7 @@ def _looks(person: Person, face: Face, message: Faces) -> Person:
         look = Look(np.array(face.embedding, np.float16).tobytes(), face.quality, face.state in ("worn", "incorrect"))
         gallery = tuple(sorted((*gallery, look), key=lambda k: -k.quality)[:GALLERY])
     return msgspec.structs.replace(
-        person, at=message.at, camera=message.camera, place=message.place, box=face.box, state=face.state,
+        person, at=message.at, camera=message.camera, place=message.place, box=_where(face, message), state=face.state,
         looks=person.looks + 1, gone=False, legs=(*person.legs[:-1], leg), gallery=gallery,
         breach=_breach(person.breach, face, message), face_quality=max(person.face_quality, face.quality),
     )
@@ -357,7 +364,7 @@ def _travel(other: Person, person: Person, settings: Settings) -> float | None:
     if other.camera == first.camera:
         if gap < 0 or (not other.gone and gap < 1.0):  # in the picture at the same time
             return None
-        apart = max(abs(other.box[i] - person.box[i]) for i in range(4)) / max(1.0, person.box[3] - person.box[1])
+        apart = max(abs(other.box[i] - person.box[i]) for i in range(4)) / max(1e-3, person.box[3] - person.box[1])
         if gap <= REFOUND and apart <= NEARBY:
             return REFOUND_ODDS
     elif metres is None:

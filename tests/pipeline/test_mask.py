@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import cv2
 import msgspec
 import numpy as np
 
@@ -153,3 +154,27 @@ def test_certainty_does_not_grow_without_bound_with_looks_that_are_alike(plain: 
 
 def test_state_order_is_the_models_order() -> None:
     assert STATES == ("worn", "incorrect", "none", "unknown")
+
+
+def test_a_track_survives_pictures_of_another_size(plain: Settings, make_walk: Callable) -> None:
+    """Someone crosses a view whose pictures become half as wide, twice as wide, half as wide."""
+    frames = []
+    for i, frame in enumerate(make_walk("cam", 0, 4, 1, lambda t: "worn")):
+        picture = pictures.decode(frame.jpeg)
+        side = (1, 0.5, 2, 0.5)[i // 5 % 4]
+        wide, high = int(frame.width * side), int(frame.height * side)
+        other = cv2.resize(picture, (wide, high), interpolation=cv2.INTER_NEAREST)
+        frames.append(msgspec.structs.replace(frame, width=wide, height=high, jpeg=pictures.encode(other, 95)))
+    seen, told = run(frames, plain)
+    faces = [m.faces[0] for m in told if m.faces]
+    assert len({m.width for m in told}) == 3
+    assert len(faces) == 20
+    assert {f.track for f in faces} == {faces[0].id}
+    assert {f.state for f in faces[2:]} == {"worn"}
+    assert seen.size == (told[-1].width, told[-1].height)
+
+
+def test_the_end_of_a_stream_has_no_size_and_changes_none() -> None:
+    seen = mask.Seen(size=(640, 360))
+    after, _ = mask.step(seen, Frame("cam", 5, ended=True), mask.nothing(), pictures.EMPTY, {}, Settings())
+    assert after.size == (640, 360)

@@ -76,3 +76,17 @@ def test_the_expected_speed_is_learnt() -> None:
     assert abs(track.speed[0] - 100) < 3  # 20 px every 0.2 s
     where, _, _ = tracks.predict(track, track.at + STEP)
     assert abs(where[0] - (200 + 15)) < 3
+
+
+def test_a_track_in_other_pixels_goes_on_where_it_was() -> None:
+    boxes = path(100, 8, 6)
+    track = tracks.start("0#0", STEP, np.array(boxes[0]))
+    for i, box in enumerate(boxes[1:], 2):
+        track = tracks.update(track, i * STEP, np.array(box))
+    double = tracks.rescale(track, 2.0, 1.5)
+    by = np.array([2.0, 1.5, 2.0, 1.5])
+    for mine, theirs in zip(tracks.predict(double, 8 * STEP)[:2], tracks.predict(track, 8 * STEP)[:2], strict=True):
+        np.testing.assert_allclose(mine, theirs * by)
+    assert (double.id, double.at, double.looks) == (track.id, track.at, track.looks)
+    back = tracks.rescale(double, 1 / 2.0, 1 / 1.5)
+    np.testing.assert_allclose(back.spread, track.spread)
