@@ -28,8 +28,9 @@ from mode import Service
 
 from agents import broker, video
 from agents.video import SourceError, utc
-from pipeline import capture
+from pipeline import capture, detail
 from pipeline.capture import SECOND
+from pipeline.detail import Choice, Detail, Look
 from pipeline.messages import BadMessage, Box, Camera, CameraStatus, Faces, Frame, decode, encode
 from pipeline.settings import Settings
 
@@ -97,6 +98,8 @@ class Held:
         self.up_at = 0  # when the stream came up
         self.lost_at = utc()  # when it was lost
         self.seen: tuple[tuple[Box, ...], int] = ((), 0)  # known faces and their time
+        self.looks: deque[Look] = deque(maxlen=256)  # what was seen, not yet heard by the thread
+        self.detail = Detail()  # how wide the pictures are and why
 
         self.state: State = "connecting" if camera.running else "stopped"
         self.since = utc()
@@ -170,13 +173,14 @@ class Held:
     def _try(self, stop: threading.Event) -> str | None:
         """One round over the sources. What went wrong, or None when a recording is over."""
         errors = []
-        for source in capture.choose(self.camera.sources, self.camera.width):
+        width = self.camera.width or detail.BASE
+        for source in capture.choose(self.camera.sources, width):
             self.url = capture.public(source.url)
             try:
                 with video.open(
                     source.url,
                     self.camera.fps,
-                    width=self.camera.width,
+                    width=width,
                     loop=self.camera.loop,
                     stop=stop,
                     after=self.last,
@@ -214,9 +218,27 @@ class Held:
                     self.missed += 1
                 continue
             self.kept = at
-            self.put(
-                capture.frame(self.camera, at, picture, self.settings.jpeg_quality, known=boxes, known_at=seen_at), stop
-            )
+            late = (at - max(seen_at, self.up_at)) / (self.settings.behind * SECOND)
+            width, probe = self._choose(at, picture, max(late, len(self.queue) / self.settings.queue))
+            opened.analysed(self.detail.width)
+            frame = capture.frame(
+                self.camera, at, picture, self.settings.jpeg_quality, known=boxes, known_at=seen_at, width=width,
+                probe=probe,
+            )  # fmt: skip
+            self.detail = detail.taken(self.detail, frame.digest, self.settings.block_change)
+            self.put(frame, stop)
+
+    def _choose(self, at: int, picture: capture.Picture, load: float) -> Choice:
+        source = capture.upright(picture)
+        if self.camera.width:
+            width = min(self.camera.width, source)
+            self.detail = Detail(width, "set")
+            return Choice(width)
+        chosen = self.detail
+        while self.looks:
+            chosen = detail.hear(chosen, self.looks.popleft())
+        self.detail, choice = detail.choose(chosen, at, source, load)
+        return choice
 
     def put(self, frame: Frame, stop: threading.Event | None = None) -> None:
         with self.lock:
@@ -279,6 +301,9 @@ class Held:
             error=self.error,
             width=self.size[0],
             height=self.size[1],
+            analysed_width=self.detail.width,
+            analysed_why=self.detail.why,
+            analysed_face=round(detail.smaller(self.detail) * self.detail.width, 1),
         )
 
 
@@ -506,6 +531,8 @@ class Capture(Service):
                         continue  # embed says what is wrong with it
                     if seen.at > held.seen[1]:
                         held.seen = (() if seen.ended else known(seen), seen.at)
+                        if not seen.ended:
+                            held.looks.append(detail.look(seen.at, seen.width, [face.box for face in seen.faces]))
 
     # -- status --
 

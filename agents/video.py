@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +15,19 @@ import av.error
 import cv2
 import numpy as np
 
-from pipeline import capture
+from pipeline import capture, detail
 from pipeline.capture import SECOND, Clock, Pace, Picture, Plane, Rhythm, public
+from pipeline.detail import Choice, Detail, Look
 from pipeline.messages import Camera, Frame
 
 Kind = Literal["rtsp", "rtmp", "http", "file", "folder", "usb"]
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 OPEN, READ = 10.0, 10.0  # seconds until a source that does not answer counts as dead
+# The loop filter smooths block edges: up to a quarter of the decoding time. What its absence leaves, scaling averages
+# away: measured after 1080p -> 540p, 45 dB at the end of a 1 s GOP and 38 dB after 10 s; runs kept 97..100 % of
+# detections. Analysed at full size it would show, so it stays there.
+FILTERED, ROUGH = ("h264", "hevc"), {"skip_loop_filter": "all"}
 HOPELESS = 300  # packets in a row that cannot be decoded: what comes is not video
 
 # What a source may make us read: a playlist on the net must not name our files.
@@ -110,7 +115,8 @@ class Video:
         self.codec = ""
         self.rate = 0.0  # pictures a second that the stream claims to have; 0 = it does not say
         self.width = self.height = 0  # as stored, pixels
-        self._limit, self._start, self._loop, self._after = width, start, loop and start is None, after
+        self._limit = width  # of the pictures as they are analysed
+        self._start, self._loop, self._after = start, loop and start is None, after
         self._stop = stop or threading.Event()
         self._timeouts = timeouts
         self._threads = threads
@@ -167,18 +173,37 @@ class Video:
         self.rate = float(stream.average_rate or stream.guessed_rate or 0)
         # One thread a camera: with more cameras than cores, threads within one only wait for each other.
         decoder.thread_count = self._threads
-        self._exact = self._threads == 1 and decoder.name in ("h264", "hevc") and bool(decoder.has_b_frames)
-        if decoder.name in ("h264", "hevc") and self.width >= 1.5 * self._limit:
-            # The loop filter smooths block edges: a quarter of the decoding time. What its absence leaves, scaling
-            # averages away: measured after 1080p -> 540p, 45 dB at the end of a 1 s GOP and 38 dB after 10 s;
-            # FACTS-level runs kept 97..100 % of detections. Analysed at full size it would show, so it stays there.
-            decoder.options = {"skip_loop_filter": "all"}
+        self._exact = self._threads == 1 and decoder.name in FILTERED and bool(decoder.has_b_frames)
+        self._rough = self._may_be_rough
+        if self._rough:
+            decoder.options = ROUGH
+        self._turn = 0
         name = self._container.format.name
         arriving = name in ("mpjpeg", "mjpeg", "jpeg_pipe") and self.kind == "http"
         self._arrival = arriving  # MJPEG over HTTP carries no times: FFmpeg invents 25 a second
         self._finite = self.kind == "file" or (self.kind == "http" and not arriving and bool(self._container.duration))
         # What comes in bursts (segments, files) is played at its own speed; a camera's push is taken as it comes.
         self._paced = self._start is None and (self.kind == "file" or (self.kind == "http" and not arriving))
+
+    def analysed(self, width: int) -> None:
+        """How wide pictures are analysed from now on; decoding follows from the next keyframe on."""
+        self._limit = width
+
+    @property
+    def _may_be_rough(self) -> bool:
+        return self.codec in FILTERED and self.width >= 1.5 * self._limit
+
+    def _another_decoder(self) -> list[Any]:
+        """A decoder with or without the loop filter in place of the one at work; what that one still holds."""
+        old = self._decoder
+        left = list(old.decode(None))
+        self._decoder = new = av.CodecContext.create(old.name, "r")
+        if old.extradata:
+            new.extradata = old.extradata
+        new.thread_count = self._threads
+        self._rough = self._may_be_rough
+        new.options = dict(ROUGH) if self._rough else {}
+        return left
 
     def _error(self, error: BaseException, limit: float = 0.0, began: float = 0.0) -> SourceError:
         # What FFmpeg says after it was interrupted differs from protocol to protocol: the clock knows better.
@@ -295,7 +320,12 @@ class Video:
                     needed = self._pace.due is None or clock.at(shown) + rhythm.gap >= self._pace.due
                     self._decoder.skip_frame = "DEFAULT" if needed else "NONREF"
             try:
-                pictures = self._decoder.decode(None if flush else packet)
+                pictures, left = [], 0
+                if not flush and key and self._rough != self._may_be_rough:
+                    pictures = self._another_decoder()
+                    # what the new one shows before it may be made from pictures that it has not seen
+                    left, since = len(pictures), packet.pts
+                pictures += self._decoder.decode(None if flush else packet)
             except av.error.InvalidDataError as error:
                 self.counts.corrupt += 1
                 wrong += 1
@@ -306,7 +336,7 @@ class Video:
                 continue
             except (av.error.FFmpegError, MemoryError, ValueError) as error:
                 raise self._error(error) from None
-            for picture in pictures:
+            for number, picture in enumerate(pictures):
                 wrong = 0
                 if picture.is_corrupt:
                     self.counts.corrupt += 1
@@ -314,14 +344,16 @@ class Video:
                 decoded += 1
                 self.counts.decoded += 1
                 pts = picture.pts
-                if since is not None and pts is not None and pts < since:
+                if number >= left and since is not None and pts is not None and pts < since:
                     continue  # shown before the keyframe, so made from pictures that were skipped
                 at = max(clock.at(clock.stamp if pts is None else round(pts * base * SECOND)), self._after + 1)
                 self._pace, due = capture.take(self._pace, at, rhythm, bool(picture.key_frame))
                 if due:
                     self._after = at
                     self.width, self.height = picture.width, picture.height
-                    yield at, _picture(picture, self._stream)
+                    if self._decoder is self._stream.codec_context:  # another decoder does not know
+                        self._turn = picture.rotation
+                    yield at, _picture(picture, self._stream, self._turn)
         if self._stop.is_set():
             return
         if not decoded:
@@ -387,7 +419,7 @@ _PLANAR.pop("yuvj411p", None)
 _FULL = 2  # AVCOL_RANGE_JPEG
 
 
-def _picture(picture: Any, stream: Any) -> Picture:
+def _picture(picture: Any, stream: Any, rotation: float) -> Picture:
     name = picture.format.name
     full = int(picture.color_range) == _FULL
     if name not in _PLANAR and name not in ("gray", "gray8"):
@@ -396,7 +428,7 @@ def _picture(picture: Any, stream: Any) -> Picture:
     planes = tuple(_plane(plane) for plane in picture.planes)
     ratio = stream.sample_aspect_ratio
     aspect = float(ratio) if ratio and 0.25 <= ratio <= 4 else 1.0
-    turn: Any = round(picture.rotation / 90) * 90 % 360
+    turn: Any = round(rotation / 90) * 90 % 360
     gray = len(planes) == 1
     return Picture(picture.width, picture.height, planes, full or gray or _PLANAR.get(name, False), turn, aspect)
 
@@ -418,13 +450,19 @@ def frames(
     quality: int = 85,
     threads: int = 1,
     progress: Callable[[Video], None] | None = None,
+    looks: Callable[[], Iterable[Look]] | None = None,
+    differs: float = 10.0,
 ) -> Iterator[Frame]:
-    """A recording as Frames, as fast as it can be decoded, and the mark of its end: `maskwatch analyse`."""
-    last = start
+    """A recording as Frames, as fast as it can be decoded, and the mark of its end: `maskwatch analyse`.
+
+    `looks`: what was seen in these frames since it was last asked, from which the width of a camera that leaves it
+    open follows; without it they have the usual width. `differs`: Settings.block_change."""
+    last, chosen = start, Detail()
     error: SourceError | None = None
-    for source in capture.choose(camera.sources, camera.width):
+    width = camera.width or detail.BASE
+    for source in capture.choose(camera.sources, width):
         try:
-            video = open(source.url, camera.fps, width=camera.width, start=start, threads=threads)
+            video = open(source.url, camera.fps, width=width, start=start, threads=threads)
             break
         except SourceError as failed:
             error = failed
@@ -432,8 +470,16 @@ def frames(
         raise error or SourceError(f"camera {camera.camera}: expected a source, got none")
     with closing(video):
         for at, picture in video:
-            last = at
-            yield capture.frame(camera, at, picture, quality, source="file")
+            last, choice = at, Choice(width)
+            if looks is not None and not camera.width:
+                for look in looks():
+                    chosen = detail.hear(chosen, look)
+                chosen, choice = detail.choose(chosen, at, capture.upright(picture))
+                video.analysed(chosen.width)
+            frame = capture.frame(
+                camera, at, picture, quality, source="file", width=choice.width, probe=choice.probe)
+            chosen = detail.taken(chosen, frame.digest, differs)
+            yield frame
             if progress:
                 progress(video)
     yield capture.mark(camera, last + 1, source="file", ended=True)

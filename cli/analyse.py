@@ -29,7 +29,8 @@ def analyse(
     cameras: Annotated[Path | None, typer.Option(
         help="Site file (as infra/cameras.yaml) with ids, places and rates; SOURCE then names cameras in it.")] = None,
     fps: Annotated[float, typer.Option(min=0.1, max=60, help="Pictures analysed a second.")] = 5.0,
-    width: Annotated[int, typer.Option(min=160, max=7680, help="Scaled down to this width, pixels.")] = 960,
+    width: Annotated[str, typer.Option(
+        help="Scaled down to this width, pixels; auto: as wide as the faces need it.")] = "auto",
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so many seconds of stream.")] = None,
     start: Annotated[datetime | None, typer.Option(help="Time of the first picture (UTC); ids are made of it.")] = None,
     privacy: Annotated[str, typer.Option(help="anonymous, pseudonymous or enrolled.")] = "pseudonymous",
@@ -43,6 +44,7 @@ def analyse(
     import json
     import time
     from concurrent.futures import ThreadPoolExecutor
+    from functools import partial
 
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -58,7 +60,7 @@ def analyse(
     if privacy not in ("anonymous", "pseudonymous", "enrolled"):
         raise typer.BadParameter(f"expected anonymous, pseudonymous or enrolled, got {privacy}", param_hint="--privacy")
     begin = round((start or datetime(2000, 1, 1)).replace(tzinfo=UTC).timestamp() * 1e6)
-    chosen = _cameras(sources, cameras, fps, width, privacy)
+    chosen = _cameras(sources, cameras, fps, _width(width), privacy)
     try:
         models = registry.load(settings)
     except manifest.Broken as error:
@@ -87,7 +89,9 @@ def analyse(
         length = max((_length(c.sources[0].url) or 0 for c in chosen), default=0)
         length = min(length, seconds) if seconds and length else seconds or length
         try:
-            stream = _merged([_limited(video.frames(c, start=begin), begin, seconds) for c in chosen])
+            stream = _merged([_limited(video.frames(
+                c, start=begin, looks=partial(flow.seen_in, c.camera), differs=settings.block_change,
+            ), begin, seconds) for c in chosen])
             for turn in _turns(stream, TURN):
                 records = list(flow.turn(turn, fill_known=True))
                 for record in records:
@@ -113,6 +117,15 @@ def analyse(
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         _print(report)
+
+
+def _width(text: str) -> int:
+    from pipeline.cameras import width
+
+    try:
+        return width(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--width") from None
 
 
 def _cameras(sources: list[str], site: Path | None, fps: float, width: int, privacy: Any) -> list[Camera]:

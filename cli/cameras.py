@@ -22,7 +22,8 @@ SubWidth = Annotated[int, typer.Option(help="Width of the smaller stream, pixels
 Name = Annotated[str | None, typer.Option(help="What people call it.")]
 Site = Annotated[str | None, typer.Option(help="Site id.")]
 Fps = Annotated[float | None, typer.Option(help="Pictures analysed a second. [new camera: 5]")]
-Width = Annotated[int | None, typer.Option(help="Width of the analysed picture, pixels. [new camera: 960]")]
+Width = Annotated[str | None, typer.Option(
+    metavar="auto|PIXELS", help="Width of the analysed picture; auto: as its faces need it. [new camera: auto]")]
 Private = Annotated[str | None, typer.Option(help="anonymous, pseudonymous or enrolled.")]
 Place = Annotated[str | None, typer.Option(help="EAST,NORTH: metres on the site plan.")]
 Direction = Annotated[float | None, typer.Option(help="Where it looks, degrees clockwise from north.")]
@@ -172,7 +173,10 @@ def show(as_json: AsJson = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    heads = ("camera", "site", "wanted", "state", "since", "fps in", "analysed", "dropped", "size", "source", "error")
+    heads = (
+        "camera", "site", "wanted", "state", "since", "fps in", "analysed", "dropped", "size", "analysed at", "source",
+        "error",
+    )  # fmt: skip
     table = Table(*heads)
     for row in rows:
         status = row["status"] or {}
@@ -186,10 +190,21 @@ def show(as_json: AsJson = False) -> None:
             f"{status.get('fps_analysed', 0):.1f} of {row['fps']:g}",
             str(status.get("dropped", 0)),
             f"{status['width']}×{status['height']}" if status.get("width") else "",
+            _at(status),
             status.get("url") or (row["sources"][0]["url"] if row["sources"] else ""),
             status.get("error", ""),
         )
     Console(width=None if Console().is_terminal else 200).print(table)
+
+
+def _at(status: dict[str, Any]) -> str:
+    """The width in use, and why it is this one."""
+    face = f" ({status['analysed_face']:.0f} px)" if status.get("analysed_face") else ""
+    why = {
+        "set": "as set", "nobody": "auto: nobody seen", "faces": f"auto: smaller faces{face}",
+        "behind": "auto: cannot keep up",
+    }.get(status.get("analysed_why", ""), "")  # fmt: skip
+    return f"{status['analysed_width']}, {why}" if status.get("analysed_width") else ""
 
 
 @app.command("test")
@@ -204,7 +219,7 @@ def look(
     """
     from agents import cameras as topic
     from agents import video
-    from pipeline import capture
+    from pipeline import capture, detail
     from pipeline.messages import Camera, Source
 
     with _told() as settings:
@@ -213,9 +228,10 @@ def look(
         else:
             wish = _all_there([camera], topic.wishes(settings))[0]
         tried = []
-        for source in capture.choose(wish.sources, wish.width):
+        width = wish.width or detail.BASE
+        for source in capture.choose(wish.sources, width):
             try:
-                with video.open(source.url, wish.fps, width=wish.width, start=0) as opened:
+                with video.open(source.url, wish.fps, width=width, start=0) as opened:
                     at, picture = next(iter(opened))
                     frame = capture.frame(wish, at, picture, settings.jpeg_quality)
                     break
@@ -250,25 +266,31 @@ def _given(
     name: str | None,
     site: str | None,
     fps: float | None,
-    width: int | None,
+    width: str | None,
     privacy: str | None,
     place: str | None,
     direction: float | None,
     view: float | None,
     loop: bool | None,
 ) -> dict[str, Any]:
-    from pipeline.cameras import PRIVACIES
+    from pipeline import cameras
 
     given: dict[str, Any] = {
         field: value
         for field, value in {
-            "name": name, "site": site, "fps": fps, "width": width, "privacy": privacy,
+            "name": name, "site": site, "fps": fps, "privacy": privacy,
             "direction": direction, "view": view, "loop": loop,
         }.items()
         if value is not None
     }  # fmt: skip
-    if privacy is not None and privacy not in PRIVACIES:
-        raise typer.BadParameter(f"expected one of {', '.join(PRIVACIES)}, got {privacy!r}", param_hint="--privacy")
+    if privacy is not None and privacy not in cameras.PRIVACIES:
+        expected = ", ".join(cameras.PRIVACIES)
+        raise typer.BadParameter(f"expected one of {expected}, got {privacy!r}", param_hint="--privacy")
+    if width is not None:
+        try:
+            given["width"] = cameras.width(width)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--width") from None
     if place is not None:
         try:
             east, north = (float(part) for part in place.split(","))

@@ -19,6 +19,7 @@ SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 NETWORK = ("rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "http", "https")
 FPS = (0.05, 60.0)  # analysed pictures a second
 WIDTH = (64, 3840)  # pixels
+AUTO = "auto"  # people's word for width 0
 _NAME = re.compile(r"\$\{(\w+)\}")
 _FIELDS = frozenset(Camera.__struct_fields__)
 _EACH = _FIELDS - {"camera", "sources", "name"}  # what may stand at the top of a site file for all of its cameras
@@ -44,7 +45,8 @@ def faults(camera: Camera) -> list[str]:
         wants(f"sources[{i}].url", not wrong, wrong, public(source.url))
         wants(f"sources[{i}].width", 0 <= source.width <= 16384, "pixels, 0..16384", source.width)
     wants("fps", FPS[0] <= camera.fps <= FPS[1], f"pictures a second, {FPS[0]:g}..{FPS[1]:g}", camera.fps)
-    wants("width", WIDTH[0] <= camera.width <= WIDTH[1], f"pixels, {WIDTH[0]}..{WIDTH[1]}", camera.width)
+    expected = f"pixels, {WIDTH[0]}..{WIDTH[1]}, or auto"
+    wants("width", not camera.width or WIDTH[0] <= camera.width <= WIDTH[1], expected, camera.width)
     place = camera.place or (0.0, 0.0)
     wants("place", all(map(math.isfinite, place)), "metres east and north", camera.place)
     wants("direction", camera.direction is None or 0 <= camera.direction < 360, "degrees, 0..360", camera.direction)
@@ -99,6 +101,8 @@ def load(text: str, environment: Mapping[str, str], file: str = "cameras.yaml") 
         found += [f"{label}: {name}: expected one of {', '.join(sorted(_FIELDS))}" for name in unknown]
         values, missing = _fill({**every, **entry}, environment)
         found += [f"{label}: expected {name} in the environment, got nothing" for name in missing]
+        if values.get("width") == AUTO:
+            values["width"] = 0
         if not missing:
             try:
                 cameras.append(msgspec.convert(values, Camera))
@@ -137,6 +141,15 @@ def shown(camera: Camera) -> dict[str, Any]:
 
 def sources(main: Sequence[str], sub: Sequence[str], sub_width: int = 0) -> tuple[Source, ...]:
     return (*(Source(url) for url in main), *(Source(url, "sub", sub_width) for url in sub))
+
+
+def width(text: str) -> int:
+    """What people write: pixels, or auto."""
+    if text == AUTO:
+        return 0
+    if not text.isdecimal() or not WIDTH[0] <= int(text) <= WIDTH[1]:
+        raise ValueError(f"expected pixels, {WIDTH[0]}..{WIDTH[1]}, or {AUTO}, got {text!r}")
+    return int(text)
 
 
 PRIVACIES: tuple[str, ...] = get_args(Privacy)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import detail
 from pipeline.messages import Box, Camera, Frame, Source
 
 Plane = npt.NDArray[np.uint8]
@@ -201,7 +202,12 @@ def fit(picture: Picture, width: int) -> tuple[int, int]:
     if picture.turn in (90, 270):
         w, h = h, w
     scale = min(1.0, width / w)
-    return max(2, int(w * scale) // 2 * 2), max(2, round(h * scale / 2) * 2)
+    return max(2, int(w * scale + 1e-6) // 2 * 2), max(2, round(h * scale / 2) * 2)
+
+
+def upright(picture: Picture) -> int:
+    """Its whole width when it stands upright in square pixels."""
+    return fit(picture, 1 << 30)[0]
 
 
 def _scale(plane: Plane, width: int, height: int) -> Plane:
@@ -261,9 +267,11 @@ def frame(
     source: Literal["camera", "inspection", "file"] = "camera",
     known: tuple[Box, ...] = (),
     known_at: int = 0,
+    width: int = 0,
+    probe: bool = False,
 ) -> Frame:
-    """One picture as it goes into `frames`. `quality`: JPEG, 30..100."""
-    luma, bgr = shrink(picture, camera.width)
+    """One picture as it goes into `frames`. `quality`: JPEG, 30..100; `width`: 0 = the camera's."""
+    luma, bgr = shrink(picture, width or camera.width or detail.BASE)
     ok, jpeg = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
     if not ok:
         raise ValueError(f"expected a picture that can be a JPEG, got {bgr.shape[1]}×{bgr.shape[0]}")
@@ -279,6 +287,7 @@ def frame(
         digest=digest(luma),
         known=known,
         known_at=known_at,
+        probe=probe,
     )
 
 

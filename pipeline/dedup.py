@@ -127,6 +127,8 @@ def _judge(
     """The ledger's column a frame is dropped under, or None when it is kept; and whether it shows a change."""
     if not kept.passed:
         return None, True
+    if frame.probe:
+        return None, False
     waited = (frame.at - kept.passed_at) / 1e6
     if moving >= MOVING_FRAMES:
         return (None if waited >= min(MOVING_GAP, settings.heartbeat_frame) - 1e-3 else "still"), False

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from pipeline import dedup, embed, mask, pictures, trajectory
+from pipeline import dedup, detail, embed, mask, pictures, trajectory
+from pipeline.detail import Look
 from pipeline.mask import Looks
 from pipeline.messages import Box, DeadLetter, Episode, Faces, Frame
 from pipeline.pictures import BadPicture, Image
@@ -51,6 +53,7 @@ class Flow:
         self.waiting: dict[str, list[Faces]] = {}
         self.arrivals: dict[str, trajectory.Arrivals] = {}
         self.known: dict[str, tuple[tuple[Box, ...], int]] = {}
+        self.looks: defaultdict[str, deque[Look]] = defaultdict(lambda: deque(maxlen=256))  # not yet taken by capture
 
     def run(self, frames: Iterable[Frame], fill_known: bool = False) -> Iterator[Record]:
         """Frames in the order of time -> records in the order in which they are sent.
@@ -83,10 +86,18 @@ class Flow:
             if faces is None:
                 continue
             self.known[frame.camera] = known(faces), faces.at
+            if not faces.ended:
+                seen = [face.box for face in faces.faces]
+                self.looks[frame.camera].append(detail.look(faces.at, faces.width, seen))
             yield Record("faces", faces.camera, faces)
             faces = embed.step(faces, self.models.embed, self.models.embed_names)
             yield Record("faces.embedded", faces.site, faces)
             yield from self.join(faces)
+
+    def seen_in(self, camera: str) -> list[Look]:
+        """What was seen in a camera's pictures since this was last asked: agents.video.frames asks."""
+        looks = self.looks[camera]
+        return [looks.popleft() for _ in range(len(looks))]
 
     def look(self, frame: Frame) -> tuple[Image, Looks] | tuple[BadPicture, None]:
         try:

@@ -16,6 +16,9 @@ State = Literal["worn", "incorrect", "none", "unknown"]
 STATES: tuple[State, ...] = ("worn", "incorrect", "none", "unknown")
 Privacy = Literal["anonymous", "pseudonymous", "enrolled"]
 Box = tuple[float, float, float, float]
+# set: the camera's own number · nobody: seen lately, so the usual width · faces: as the smaller ones need it
+# behind: narrower than that, because the stages cannot keep up · empty: no picture yet
+WidthReason = Literal["", "set", "nobody", "faces", "behind"]
 
 
 class Ledger(msgspec.Struct, frozen=True):
@@ -49,6 +52,7 @@ class Frame(msgspec.Struct, frozen=True):
     dropped: int = 0  # sampled pictures thrown away at capture since the last frame that was published
     ended: bool = False  # no more pictures until the camera comes back: tracks end here
     audit: bool = False  # dedup would have dropped it; analysed as a sample of what dropping misses
+    probe: bool = False  # wider than the camera's pictures are now, to see whether smaller faces are there; always kept
     ledger: Ledger | None = None  # dedup's totals up to and with this frame; set on frames.unique
     late: bool = False  # it came after younger ones of its camera: looked at by itself, in no track and on no route
 
@@ -177,7 +181,7 @@ class Camera(msgspec.Struct, frozen=True):
     site: str = "site"  # site id
     running: bool = True  # False: added, but stopped
     fps: float = 5.0  # pictures analysed a second
-    width: int = 960  # the picture is scaled down to this width for analysis, pixels
+    width: int = 0  # the picture is scaled down to this width for analysis, pixels; 0: as its faces need it
     privacy: Privacy = "pseudonymous"  # what the site allows, as in Frame
     place: tuple[float, float] | None = None  # metres east and north on the site plan
     direction: float | None = None  # degrees clockwise from north
@@ -203,6 +207,9 @@ class CameraStatus(msgspec.Struct, frozen=True):
     error: str = ""  # the last one; empty when up
     width: int = 0  # of the stream, pixels
     height: int = 0  # of the stream, pixels
+    analysed_width: int = 0  # of the analysed pictures, pixels; 0 = none yet
+    analysed_why: WidthReason = ""  # set; nobody seen; as its faces need; less, as stages are behind; empty: none yet
+    analysed_face: float = 0.0  # longer side that all but the smallest tenth of its faces have at that width, pixels
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

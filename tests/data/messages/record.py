@@ -108,7 +108,7 @@ def samples() -> dict[str, msgspec.Struct]:
         "CameraStatus": CameraStatus(
             "ward-2-door", AT, "down", AT - 4 * SECOND, worker="edge-1:4121", url="rtsp://10.0.4.17/sub", fps_in=0.0,
             fps_analysed=0.0, published=51_204, dropped=3, reconnects=2, error="expected a stream, got: timed out",
-            width=640, height=360,
+            width=640, height=360, analysed_width=640, analysed_why="faces", analysed_face=31.4,
         ),
         "DeadLetter": DeadLetter(
             "frames:3:88127:dedup", "frames", 3, 88_127, "dedup", "expected a Frame as msgpack, got 21 bytes: "
