@@ -3,10 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types docs bench soak lock clean
+.PHONY: help setup run test lint types migration docs bench soak lock clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 .venv/made: requirements.lock pyproject.toml infra/kafka/jgo.lock.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -35,6 +35,9 @@ lint: setup ## ruff
 
 types: setup ## mypy, strict for pipeline/
 	$(BIN)/mypy
+
+migration: setup ## write the next migration of the tables (NAME=what_changed)
+	$(BIN)/python -m api.migrations $(NAME)
 
 docs: setup ## schemas, AsyncAPI document and the README's flow picture, from topics.yaml
 	$(BIN)/maskwatch topics docs

@@ -27,9 +27,9 @@ def up(
     ] = False,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes; each runs every stage.")] = 1,
 ) -> None:
-    """Start everything here: broker, topics, weights, workers and the page. Ctrl-C stops all of it.
+    """Start everything here: broker, database, topics, tables, weights, workers and the page. Ctrl-C stops all of it.
 
-    With MASKWATCH_KAFKA set, no broker is started and that one is used.
+    With MASKWATCH_KAFKA, MASKWATCH_DATABASE or MASKWATCH_VECTORS set, that one is used and none is started.
 
     Example: maskwatch up --demo
     """
@@ -46,6 +46,7 @@ def up(
     from agents.topics import Refused as TopicsRefused
     from infra.local.jars import JarError
     from infra.local.kafka import BrokerError
+    from infra.local.postgres import PostgresError
     from infra.local.supervisor import Refused, Supervisor, Told
 
     try:
@@ -55,7 +56,7 @@ def up(
                 all_.watch()
             except (Told, KeyboardInterrupt):
                 console.print("stopping")
-    except (Refused, BrokerError, JarError, TopicsRefused, KafkaError, OSError) as error:
+    except (Refused, BrokerError, PostgresError, JarError, TopicsRefused, KafkaError, OSError) as error:
         console.print(f"[red]failed:[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None
     console.print("all stopped")
@@ -65,8 +66,9 @@ def _start(all_: Supervisor, settings: Settings, console: Console, demo: bool, w
     import os
 
     from agents import broker, topics
-    from infra.local import jars, process
+    from infra.local import jars, milvus, process
     from infra.local.kafka import Kafka
+    from infra.local.postgres import Postgres
     from infra.local.supervisor import Refused
 
     if process.port_taken(settings.host, settings.port):
@@ -91,6 +93,22 @@ def _start(all_: Supervisor, settings: Settings, console: Console, demo: bool, w
         done.append(f"{len(plan.changes)} changes" if plan.changes else "as topics.yaml says")
         for note in plan.notes:
             console.print(f"  {note}", markup=False)
+    if not settings.database.get_secret_value():
+        with _step(console, "starting the database") as done:
+            all_.start_database(Postgres(settings.data, settings.postgres_port))
+            done.append(f"PostgreSQL on 127.0.0.1:{settings.postgres_port}")
+    _task(all_, [*US, "migrate"], env, console, "tables")
+    if not settings.vectors:
+        with _step(console, "starting the vectors") as done:
+            if process.port_taken("127.0.0.1", settings.vectors_port):
+                raise Refused(
+                    f"expected port {settings.vectors_port} on 127.0.0.1 to be free for the embedded Milvus Lite, "
+                    f"but {process.port_holder(settings.vectors_port)} listens there. MASKWATCH_VECTORS_PORT chooses "
+                    "another."
+                )
+            all_.start("vectors", milvus.command(settings.data, settings.vectors_port), env)
+            milvus.ready(settings.vectors_port)
+            done.append(f"Milvus Lite on 127.0.0.1:{settings.vectors_port}")
     _task(all_, [*US, "models", "fetch"], env, console, "weights")
     if demo:
         _task(all_, [*US, "demo", "render"], env, console, "demo clips")
@@ -98,6 +116,7 @@ def _start(all_: Supervisor, settings: Settings, console: Console, demo: bool, w
             done.append(", ".join(_demo_cameras(settings)))
     for number in range(1, workers + 1):
         all_.start(f"worker-{number}", [*US, "worker"], env)
+    all_.start("materialiser", [*US, "materialise"], env)
     with _step(console, "starting the page") as done:
         page = all_.start("api", [*US, "api"], env)
         _answering(settings, page)
@@ -105,9 +124,17 @@ def _start(all_: Supervisor, settings: Settings, console: Console, demo: bool, w
     all_.write(state="ready", url=f"http://{settings.host}:{settings.port}")
     several = f"{workers} workers" if workers > 1 else "1 worker"
     console.print(
-        f"[bold]ready:[/bold] http://{settings.host}:{settings.port} · {several} · "
+        f"[bold]ready:[/bold] http://{settings.host}:{settings.port} · {several} · {_first_login(settings)}"
         f"logs in {settings.data / 'logs'} · Ctrl-C stops all"
     )
+
+
+def _first_login(settings: Settings) -> str:
+    """How to log in, as long as nobody has changed the first password."""
+    from api.auth import FIRST_LOGIN
+
+    file = settings.data / FIRST_LOGIN
+    return f"log in as {' / '.join(file.read_text().split())} · " if file.exists() else ""
 
 
 @contextmanager

@@ -26,12 +26,25 @@ class Settings(BaseSettings):
     kafka_sasl: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     kafka_user: str = Field(default="", description="name for SASL")
     kafka_password: SecretStr = Field(default=SecretStr(""), description="password for SASL")
+    database: SecretStr = Field(default=SecretStr(""), description="postgresql://user:password@host/name; empty = the "
+                                "embedded server")
+    postgres_port: int = Field(default=9432, description="loopback port of the embedded database")
+    vectors: str = Field(default="", description="http(s)://host:port of a Milvus; empty = the embedded Milvus Lite")
+    vectors_token: SecretStr = Field(default=SecretStr(""), description="user:password or token of that Milvus")
+    vectors_port: int = Field(default=9530, description="loopback port of the embedded Milvus Lite")
+    pictures: str = Field(default="", description="s3://bucket/path for kept pictures; empty = a folder under `data`")
     topic_prefix: str = Field(default="", description="before every topic and group name: several systems, one cluster")
     replication: int = Field(default=1, ge=1, description="copies of each partition; 3 on a cluster")
     host: str = Field(default="127.0.0.1", description="address the API listens on")
     port: int = Field(default=8000, description="port the API listens on")
     log: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
+
+    # who may come in
+    session_idle: float = Field(default=12.0, description="hours after which a login that is not used ends")
+    session_longest: float = Field(default=168.0, description="hours after which every login ends")
+    admin_password: SecretStr = Field(default=SecretStr(""), description="of the first user, admin; empty = random")
+    secure_cookies: bool = Field(default=False, description="cookies over TLS only; set it behind a TLS proxy")
 
     # the consumer groups: a dead worker's partitions must be at work elsewhere within 15 s
     session: float = Field(default=10.0, description="seconds without a heartbeat until a worker counts as dead")

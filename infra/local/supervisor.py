@@ -17,8 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from infra.local import process
+from infra.local import postgres, process
 from infra.local.kafka import Kafka
+from infra.local.postgres import Postgres
 
 PATIENCE = 12.0  # seconds a process gets to stop by itself
 FIRST_WAIT = 1.0  # seconds until a fallen process is started again; doubled at each fall,
@@ -76,6 +77,7 @@ class Supervisor:
         self.pid_file = self.data / "up.json"
         self.children: list[Child] = []
         self.broker: Kafka | None = None
+        self.database: Postgres | None = None
         self.facts: dict[str, Any] = {}
         self._told = 0
         self._may_raise = True
@@ -117,6 +119,11 @@ class Supervisor:
         broker.start()
         broker.ready()
 
+    def start_database(self, database: Postgres) -> None:
+        self.database = database
+        database.start()
+        database.ready()
+
     def start(self, name: str, command: Sequence[str], env: dict[str, str] | None = None) -> Child:
         child = Child(name, command, self.data / "logs" / f"{name}.log", env)
         self.children.append(child)
@@ -133,6 +140,10 @@ class Supervisor:
                     f"the embedded broker ended with code {self.broker.process.returncode}: "
                     f"{self.broker.complaint()}. Everything is stopped; its log is {self.broker.log}"
                 )
+            if self.database and self.database.process and self.database.process.poll() is not None:
+                self.say(f"the embedded database ended with code {self.database.process.returncode}: "
+                         f"{self.database.complaint()}. It starts again")
+                self.start_database(self.database)
             for child in self.children:
                 self._mind(child, now)
             time.sleep(0.2)
@@ -154,7 +165,7 @@ class Supervisor:
                 self.say(f"  {line}")
 
     def __exit__(self, *_: object) -> None:
-        """Children first, all at once, then the broker: nobody is left without one. A second signal hurries."""
+        """Children first, all at once, then what they stand on. A second signal hurries."""
         self._may_raise = False
         self._told = 0
         self.write(state="stopping")
@@ -173,6 +184,8 @@ class Supervisor:
                 self.say(f"pid {each.pid} did not stop within {PATIENCE:.0f} s and is killed")
                 each.kill()
                 each.wait()
+        if self.database:
+            self.database.stop()
         if self.broker:
             self.broker.stop()
         self.pid_file.unlink(missing_ok=True)
@@ -207,6 +220,10 @@ def clear_away(data: Path) -> list[str]:
                 left.append(name)
         except psutil.NoSuchProcess:
             continue
+    database = process.recall(data / "postgres" / "server.json")
+    if database:
+        postgres.stop(database[0].pid)
+        left.append("postgres")
     broker = process.recall(data / "kafka" / "broker.json")
     if broker:
         process.stop(broker[0], 20)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,12 @@ import msgspec
 import pytest
 from kafka import KafkaProducer
 from litestar.testing import TestClient
+from pydantic import SecretStr
 
 from agents import broker
-from api.app import create_app, language
+from api import auth, db
+from api.app import create_app
+from api.routes.stream import language
 from infra.local.kafka import Kafka
 from pipeline import topics as contract
 from pipeline.messages import (
@@ -43,9 +45,17 @@ def publish(settings: Settings, *messages: tuple[str, Any]) -> None:
 
 
 @pytest.fixture
-def client(topics: Settings) -> Iterator[TestClient[Any]]:
-    with TestClient(create_app(topics), base_url="http://127.0.0.1:8000") as own:
-        yield own
+def client(as_: Any) -> TestClient[Any]:
+    return as_("reviewer")
+
+
+def log_in(client: TestClient[Any], settings: Settings) -> None:
+    engine = db.connect(settings)
+    with db.sessions(engine)() as session, session.begin():
+        auth.first_login(session, settings)
+    engine.dispose()
+    name, password = (settings.data / auth.FIRST_LOGIN).read_text().split()
+    assert client.post("/v1/login", json={"name": name, "password": password}).status_code == 200
 
 
 def until(client: TestClient[Any], true: Any, timeout: float = 20) -> dict[str, Any]:
@@ -57,12 +67,12 @@ def until(client: TestClient[Any], true: Any, timeout: float = 20) -> dict[str, 
         time.sleep(0.1)
 
 
-def test_what_is_on_the_topics_is_shown(topics: Settings, client: TestClient[Any]) -> None:
+def test_what_is_on_the_topics_is_shown(tables: Settings, client: TestClient[Any]) -> None:
     now = time.time_ns() // 1000
     look = Face(f"gate@{now}#0", (0, 0, 9, 9), 0.9, (0.0,) * 10, "none", 0.9, track="t", state="none", chip=b"CHIP")
     proof = Evidence(look.id, "gate", now, look.box, "none", 0.9, picture=b"PICTURE")
     publish(
-        topics,
+        tables,
         ("cameras", Camera("gate", (Source("rtsp://user:secret@10.0.0.9/1"),), name="<b>Gate</b>", rendered=True)),
         ("cameras.status", CameraStatus("gate", now, "up", now, fps_in=25.0, fps_analysed=5.0)),
         ("faces", Faces("gate", now, f"gate@{now}", "site", faces=(look,), ledger=Ledger(seen=4, kept=1, still=3))),
@@ -127,14 +137,16 @@ def test_the_first_language_we_have_is_taken(wish: str, expected: str) -> None:
 
 
 @pytest.mark.kafka
-def test_a_broker_that_goes_and_comes_back_is_noticed_both_times(tmp_path: Path) -> None:
+def test_a_broker_that_goes_and_comes_back_is_noticed_both_times(tmp_path: Path, database: str) -> None:
     from agents.topics import apply
 
     own = Kafka(tmp_path)
-    settings = Settings(kafka=own.bootstrap, data=tmp_path)
+    settings = Settings(kafka=own.bootstrap, data=tmp_path, database=SecretStr(database))
     try:
         with TestClient(create_app(settings), base_url="http://127.0.0.1:8000") as client:
             assert client.get("/health").status_code == 200
+            assert client.get("/v1/status").status_code == 401
+            log_in(client, settings)
             answer = client.get("/ready")
             assert answer.status_code == 503
             report = client.get("/v1/status").json()
@@ -163,5 +175,7 @@ def test_a_broker_that_goes_and_comes_back_is_noticed_both_times(tmp_path: Path)
 def test_the_schema_describes_every_route(client: TestClient[Any]) -> None:
     answer: httpx.Response = client.get("/schema/openapi.json")
     schema = msgspec.json.decode(answer.content)
-    assert set(schema["paths"]) == {"/health", "/ready", "/v1/status"}
-    assert all(operation["get"].get("description") for operation in schema["paths"].values())
+    assert {"/health", "/ready", "/v1/status", "/v1/login", "/v1/live"} <= set(schema["paths"])
+    bare = [f"{method} {path}" for path, operations in schema["paths"].items()
+            for method, operation in operations.items() if not operation.get("summary")]
+    assert bare == []

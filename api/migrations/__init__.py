@@ -1,0 +1,63 @@
+"""The tables' history: brings a database to what `api/tables/` says, and writes the next step of it.
+
+`python -m api.migrations NAME` compares the tables with the newest migration and writes what is missing; with
+`--first` it writes versions/0001_tables.py anew, which is right only as long as nobody has a database with it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, Engine, text
+
+FOLDER = Path(__file__).parent
+VERSIONS = FOLDER / "versions"
+LOCK = 7_041_001  # advisory: two processes that start together migrate one after the other
+
+
+def config(connection: Connection) -> Config:
+    made = Config()
+    made.set_main_option("script_location", str(FOLDER))
+    made.set_main_option("version_locations", str(VERSIONS))
+    made.set_main_option("path_separator", "os")
+    made.attributes["connection"] = connection
+    return made
+
+
+def upgrade(engine: Engine) -> None:
+    """Every migration that the database has not seen, in one transaction; at once when there is none."""
+    with engine.begin() as connection:
+        connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        command.upgrade(config(connection), "head")
+
+
+def differences(engine: Engine) -> list[object]:
+    """What the tables of the code have that the database does not, and the other way."""
+    import api.tables
+    from api.db import Base
+
+    assert api.tables  # noqa: S101
+    with engine.connect() as connection:
+        return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}),
+                                     Base.metadata))
+
+
+def write(engine: Engine, name: str, first: bool = False) -> Path:
+    """The next migration; the database is at the newest one afterwards, or empty when `first`."""
+    found = sorted(VERSIONS.glob("[0-9]*.py"))
+    if first:
+        for each in found:
+            each.unlink()
+        found = []
+    number = f"{len(found) + 1:04}"
+    with engine.begin() as connection:
+        made = config(connection)
+        if found:
+            command.upgrade(made, "head")
+        command.revision(made, name, autogenerate=True, rev_id=number)
+    (path,) = VERSIONS.glob(f"{number}_*.py")
+    return path

@@ -1,0 +1,26 @@
+"""Writes a migration against an empty server of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from sqlalchemy import create_engine
+
+from api import migrations
+from infra.local.postgres import Postgres
+
+name = [word for word in sys.argv[1:] if not word.startswith("--")]
+with tempfile.TemporaryDirectory() as folder:
+    server = Postgres(Path(folder)).start().ready()
+    try:
+        engine = create_engine(server.url)
+        path = migrations.write(engine, name[0] if name else "tables", first="--first" in sys.argv)
+        engine.dispose()
+    finally:
+        server.stop()
+subprocess.run([sys.executable, "-m", "ruff", "check", "--fix", "--quiet", str(path)], check=False)
+subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", str(path)], check=False)
+print(path)

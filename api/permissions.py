@@ -1,0 +1,121 @@
+"""What may be allowed to whom: modules and actions, the roles of the first start, and what a user may see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, false, or_, true
+from sqlalchemy.orm import InstrumentedAttribute
+
+# module -> its actions. view: see; add, edit, remove: as they say; export: take out as a file;
+# review: decide about (acknowledge, approve, merge); run: start, stop, send
+MODULES: dict[str, tuple[str, ...]] = {
+    "cameras": ("view", "add", "edit", "remove", "export", "review", "run"),  # and sites, plans, zones, policies, live
+    "compliance": ("view", "add", "edit", "remove", "export", "review", "run"),  # counts, episodes, alerts, replays
+    "people": ("view", "add", "edit", "remove", "export", "review", "run"),  # faces, search, routes, enrolment, erasure
+    "inspections": ("view", "add", "edit", "remove", "export", "review", "run"),
+    "requests": ("view", "add", "edit", "remove", "export", "review", "run"),
+    "users": ("view", "add", "edit", "remove", "export", "review", "run"),  # and roles, grants, audit
+    "chat": ("view", "add", "edit", "remove", "export", "review", "run"),
+    "system": ("view", "add", "edit", "remove", "export", "review", "run"),  # settings, models, stream, dead letters
+}
+PERMISSIONS = frozenset(f"{module}.{action}" for module, actions in MODULES.items() for action in actions)
+
+
+def _of(**modules: str) -> frozenset[str]:
+    return frozenset(f"{module}.{action}" for module, actions in modules.items() for action in actions.split())
+
+
+_EVERYBODY = _of(requests="view add remove", chat="view add edit")
+# name -> what it is for, patrol radius in metres, permissions
+ROLES: dict[str, tuple[str, float | None, frozenset[str]]] = {
+    "admin": ("Everything, everywhere", None, PERMISSIONS),
+    "manager": ("Runs a site: cameras, policies, people, who may see what", None, _EVERYBODY | _of(
+        cameras="view add edit remove export review run", compliance="view add edit remove export review run",
+        people="view add edit remove export review run", inspections="view add edit remove export review run",
+        requests="review export", users="view add edit export", chat="remove review", system="view")),
+    "reviewer": ("Works through episodes and looks people up", 500.0, _EVERYBODY | _of(
+        cameras="view", compliance="view edit export review", people="view review run",
+        inspections="view add edit export review run", system="view")),
+    "inspector": ("Walks rounds with the phone", 200.0, _EVERYBODY | _of(
+        cameras="view", compliance="view", inspections="view add edit run")),
+    "viewer": ("Watches numbers and live pictures", None, _EVERYBODY | _of(cameras="view", compliance="view")),
+}
+
+
+@dataclass(frozen=True)
+class Scope:
+    """For which sites and cameras something is allowed."""
+
+    everywhere: bool = False
+    sites: frozenset[str] = frozenset()
+    cameras: frozenset[str] = frozenset()  # besides those of `sites`
+
+    def __bool__(self) -> bool:
+        return self.everywhere or bool(self.sites) or bool(self.cameras)
+
+    def covers(self, site: str, camera: str = "") -> bool:
+        """Of a thing of a whole site (camera empty) only who has the site; of a camera's, who has either."""
+        return self.everywhere or site in self.sites or (bool(camera) and camera in self.cameras)
+
+    def where(self, site: InstrumentedAttribute[str], camera: InstrumentedAttribute[str] | None = None
+              ) -> ColumnElement[bool]:
+        """The same as a condition on rows."""
+        if self.everywhere:
+            return true()
+        parts: list[ColumnElement[bool]] = [site.in_(sorted(self.sites))] if self.sites else []
+        if camera is not None and self.cameras:
+            parts.append(camera.in_(sorted(self.cameras)))
+        return or_(*parts) if parts else false()
+
+
+@dataclass(frozen=True)
+class Given:
+    """A grant that holds now."""
+
+    role: str
+    site: str
+    camera: str
+    permissions: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Who:
+    """The user of a request and what they may do now."""
+
+    id: str
+    name: str
+    login: str  # id of the session or token
+    grants: tuple[Given, ...] = ()
+    address: str = ""
+    language: str = "zh-CN"
+    _scopes: dict[str, Scope] = field(default_factory=dict, repr=False, compare=False)
+
+    def scope(self, permission: str) -> Scope:
+        """Where `permission` holds. Raises KeyError for one that does not exist."""
+        if permission not in PERMISSIONS:
+            raise KeyError(permission)
+        if permission not in self._scopes:
+            those = [grant for grant in self.grants if permission in grant.permissions]
+            self._scopes[permission] = Scope(
+                any(not grant.site and not grant.camera for grant in those),
+                frozenset(grant.site for grant in those if grant.site and not grant.camera),
+                frozenset(grant.camera for grant in those if grant.camera),
+            )
+        return self._scopes[permission]
+
+    def may(self, permission: str, site: str | None = None, camera: str = "") -> bool:
+        """Without a site: anywhere at all."""
+        scope = self.scope(permission)
+        return bool(scope) if site is None else scope.covers(site, camera)
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        return frozenset().union(*(grant.permissions for grant in self.grants))
+
+
+def unknown(names: Iterable[Any]) -> list[str]:
+    """Those that are no permissions."""
+    return sorted(str(name) for name in names if name not in PERMISSIONS)

@@ -1,0 +1,60 @@
+"""Errors as they leave: RFC 9457 problem details, each saying what was expected and what came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from litestar import MediaType, Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+log = structlog.get_logger()
+TYPE = "application/problem+json"
+TITLES = {400: "bad request", 401: "no login", 403: "not allowed", 404: "not found", 405: "no such method",
+          409: "conflict", 413: "too large", 415: "wrong kind of content", 422: "cannot be taken",
+          429: "too many requests", 500: "fault", 503: "not ready"}  # fmt: skip
+
+
+class Problem(HTTPException):
+    """`raise Problem(404, "no such camera", "expected one of …, got gate-9")`."""
+
+    def __init__(self, status: int, title: str, detail: str = "", headers: dict[str, str] | None = None,
+                 **more: Any) -> None:
+        super().__init__(detail=detail or title, status_code=status, headers=headers, extra=more)
+        self.title = title
+
+
+def missing(what: str, id: str) -> Problem:
+    """Of a thing that is not there, or that this user may not know of: the same answer."""
+    return Problem(404, f"no such {what}", f"expected the id of a {what} you may see, got {id!r}")
+
+
+def answer(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    """Every error of every route ends here."""
+    headers, more = None, {}
+    if isinstance(error, Problem):
+        status, title, detail = error.status_code, error.title, error.detail
+        headers, more = error.headers, error.extra or {}
+    elif isinstance(error, ValidationException):
+        status, title, detail = 422, TITLES[422], error.detail
+        more = {"errors": error.extra} if error.extra else {}
+        if isinstance(error.extra, dict):
+            more = {"errors": [error.extra]}
+    elif isinstance(error, HTTPException):
+        status, detail, headers = error.status_code, error.detail, error.headers
+        title = TITLES.get(status, "error")
+    elif isinstance(error, IntegrityError):
+        status, title = 409, TITLES[409]
+        detail = f"it contradicts what is there: {str(error.orig).splitlines()[-1].removeprefix('DETAIL:').strip()}"
+    elif isinstance(error, OperationalError | PoolTimeout):
+        log.error("database", error=str(getattr(error, "orig", error)).strip())
+        status, title, detail = 503, TITLES[503], "the database does not answer; try again"
+        headers = {"Retry-After": "2"}
+    else:
+        log.error("request failed", path=request.url.path, method=request.method, exc_info=error)
+        status, title, detail = 500, TITLES[500], "a fault on our side; the log of the API says more"
+    content = {"type": "about:blank", "title": title, "status": status, "detail": detail,
+               "instance": request.url.path, **more}
+    return Response(content, status_code=status, media_type=TYPE or MediaType.JSON, headers=headers)

@@ -1,0 +1,97 @@
+"""What the API's tests may ask for: a real database with the tables in it, the app on it, and users of every role."""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import httpx
+import pytest
+from litestar.testing import TestClient
+from pydantic import SecretStr
+from sqlalchemy import Engine, NullPool, create_engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from api import auth, db, migrations
+from api.app import create_app
+from api.tables.users import Grant, User
+from infra.local.postgres import Postgres
+from pipeline.settings import Settings
+
+As = Callable[..., TestClient[Any]]
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A real server for the whole run, with the tables in a database `template`, from which each test copies."""
+    server = Postgres(tmp_path_factory.mktemp("database")).start().ready()
+    with create_engine(server.url, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect() as connection:
+        connection.execute(text("create database tables_template"))
+    engine = create_engine(server.url.rsplit("/", 1)[0] + "/tables_template")
+    migrations.upgrade(engine)
+    with Session(engine) as session, session.begin():
+        auth.prepare(session)
+    engine.dispose()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[str]:
+    """Address of an own database: tables and built-in roles, nothing else."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    engine = create_engine(postgres.url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"create database {name} template tables_template"))
+    yield postgres.url.rsplit("/", 1)[0] + f"/{name}"
+    with engine.connect() as connection:
+        connection.execute(text(f"drop database {name} with (force)"))
+    engine.dispose()
+
+
+@pytest.fixture
+def tables(topics: Settings, database: str) -> Settings:
+    """Settings with a broker, every topic, and a database with every table."""
+    return topics.model_copy(update={"database": SecretStr(database)})
+
+
+@pytest.fixture
+def engine(tables: Settings) -> Iterator[Engine]:
+    made = db.connect(tables)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def sessions(engine: Engine) -> sessionmaker[Session]:
+    return db.sessions(engine)
+
+
+@pytest.fixture
+def app(tables: Settings) -> Iterator[TestClient[Any]]:
+    """The API over real parts; nobody is logged in."""
+    with TestClient(create_app(tables), base_url="http://127.0.0.1:8000") as client:
+        yield client
+
+
+@pytest.fixture
+def as_(app: TestClient[Any], sessions: sessionmaker[Session], tables: Settings) -> As:
+    """`as_("viewer", site="hall")`: a client of a new user who has this role there."""
+
+    def client(role: str = "admin", site: str = "", camera: str = "", until: datetime | None = None,
+               name: str = "") -> TestClient[Any]:
+        with sessions() as session, session.begin():
+            user = User(name=name or f"{role}-{uuid.uuid4().hex[:6]}")
+            session.add(user)
+            session.flush()
+            session.add(Grant(user=user.id, role=role, site=site, camera=camera, until=until))
+            token, _ = auth.log_in(session, user.id, tables, kind="token")
+        own = copy.copy(app)  # the same running app, other headers
+        own.headers = httpx.Headers({"authorization": f"Bearer {token}"})
+        own.cookies = httpx.Cookies()
+        return own
+
+    return client
