@@ -54,8 +54,9 @@ def write(
     form: str | None = None,
     rotation: int = 0,
     sound: bool = False,
+    options: dict[str, str] | None = None,
 ) -> None:
-    """`times`: second at which picture i is shown, for a rate that varies."""
+    """`times`: second at which picture i is shown, for a rate that varies; `options`: of the encoder, x264 only."""
     with av.open(str(path), "w", format=form) as out:
         stream: Any = out.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = *size, pixels
@@ -64,6 +65,7 @@ def write(
         stream.codec_context.max_b_frames = b
         if codec == "libx264":
             stream.options = {"preset": "ultrafast", "g": str(gop), "bf": str(b), "sc_threshold": "0", "crf": "28"}
+            stream.options |= options or {}
         if rotation:
             stream.set_display_rotation(rotation)
         for i in range(round(seconds * fps)):
@@ -76,7 +78,8 @@ def write(
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    """clip("name.mp4", seconds=…, fps=…, size=…, codec=…, gop=…, b=…, pixels=…, times=…, rotation=…) -> path."""
+    """clip("name.mp4", seconds=…, fps=…, size=…, codec=…, gop=…, b=…, pixels=…, times=…, rotation=…, options=…)
+    -> path."""
     folder = tmp_path_factory.mktemp("clips")
 
     def make(name: str, **how: Any) -> Path:

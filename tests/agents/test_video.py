@@ -358,3 +358,41 @@ def test_no_due_picture_is_missed_before_a_keyframe_where_pictures_are_stored_ou
     times = [at for at, _ in video.open(str(path), 5, start=1)]
     assert {round((b - a) / 1000) for a, b in itertools.pairwise(times)} == {200}
     assert len(times) == 100
+
+
+@pytest.mark.parametrize("how", [{}, {"b": 3}, {"rotation": 90}, {"codec": "libx265"}, {"form": "mpegts"}])
+def test_decoding_follows_a_change_of_width_at_a_keyframe_and_misses_nothing(
+    clip: Clip, read_number: Number, how: Any
+) -> None:
+    """Narrow pictures are decoded without the loop filter, wide ones with it; both ways, in the middle of a stream."""
+    name = f"width-{'-'.join(str(v) for v in how.values())}.{'ts' if 'form' in how else 'mp4'}"
+    # the quickest preset, that of the other clips, has no loop filter to leave out
+    path = clip(name, seconds=6, size=(640, 360), options={"x264-params": "deblock=1,1"}, **how)
+    turned = "rotation" in how
+
+    def read(*changes: tuple[int, int], width: int) -> tuple[list[int], list[np.ndarray]]:
+        times, pictures = [], []
+        with video.open(str(path), 5, width=width, start=0) as opened:
+            for at, picture in opened:
+                times.append(at)
+                pictures.append(capture.shrink(picture, 640)[1])
+                for number, other in changes:
+                    if len(times) == number:
+                        opened.analysed(other)
+        return times, pictures
+
+    times, fine = read(width=640)
+    _, rough = read(width=320)
+    again, mixed = read((7, 640), (17, 320), width=320)
+    assert times == again
+    assert gaps(times) == [200_000] * 29
+    upright = [cv2.rotate(p, cv2.ROTATE_90_CLOCKWISE) if turned else p for p in mixed]
+    assert [read_number(p) for p in upright] == list(range(0, 150, 5))
+    like = [
+        "both" if np.array_equal(f, r) else "fine" if np.array_equal(m, f) else "rough" if np.array_equal(m, r) else "?"
+        for f, r, m in zip(fine, rough, mixed, strict=True)
+    ]
+    assert set(like[:7]) <= {"rough", "both"}
+    assert set(like[11:17]) <= {"fine", "both"}  # a keyframe a second
+    assert set(like[21:]) <= {"rough", "both"}
+    assert {"rough", "fine"} <= set(like)
