@@ -1,4 +1,4 @@
-"""Kept pictures: a folder, or an S3-compatible store by the same calls. Names come from ids, so writing twice is once."""
+"""Kept pictures: a folder, or an S3-compatible store by the same calls. Names come from ids: twice is once."""
 
 from __future__ import annotations
 
