@@ -121,12 +121,12 @@ def _start(all_: Supervisor, settings: Settings, console: Console, demo: bool, w
         page = all_.start("api", [*US, "api"], env)
         _answering(settings, page)
         done.append(f"http://{settings.host}:{settings.port}")
-    all_.write(state="ready", url=f"http://{settings.host}:{settings.port}")
     several = f"{workers} workers" if workers > 1 else "1 worker"
     console.print(
         f"[bold]ready:[/bold] http://{settings.host}:{settings.port} · {several} · {_first_login(settings)}"
         f"logs in {settings.data / 'logs'} · Ctrl-C stops all"
     )
+    all_.write(state="ready", url=f"http://{settings.host}:{settings.port}")
 
 
 def _first_login(settings: Settings) -> str:

@@ -19,6 +19,7 @@ from infra.local import process
 pytestmark = [pytest.mark.kafka, pytest.mark.models, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
+CHILDREN = {"worker-1", "api", "materialiser", "vectors"}
 
 
 @pytest.fixture
@@ -33,6 +34,8 @@ def env(tmp_path: Path) -> dict[str, str]:
         "MASKWATCH_DATA": str(tmp_path),
         "MASKWATCH_KAFKA_PORT": str(process.free_port()),
         "MASKWATCH_PORT": str(process.free_port()),
+        "MASKWATCH_POSTGRES_PORT": str(process.free_port()),
+        "MASKWATCH_VECTORS_PORT": str(process.free_port()),
     }
 
 
@@ -77,11 +80,12 @@ def test_up_is_seen_and_down_leaves_nothing(env: dict[str, str]) -> None:
         )
 
     assert process.wait_for(at_work, 60, every=1), report
-    assert set(report["up"]["processes"]) == {"worker-1", "api"}
+    assert set(report["up"]["processes"]) == CHILDREN
     again = maskwatch(env, "up")
     assert again.returncode == 1
     assert "already runs" in again.stderr
-    assert len(ours(env)) == 4  # up, broker, worker, page
+    # up, the broker, the database with its helpers, and the children
+    assert sum("postgres" not in command for command in ours(env)) == 2 + len(CHILDREN)
 
     down = maskwatch(env, "down")
     assert down.returncode == 0
@@ -105,7 +109,7 @@ def test_ctrl_c_stops_all_and_so_does_the_death_of_the_broker(env: dict[str, str
                 if line.startswith("ready:"):
                     break
             children = [pid for pid, _ in entry(env)["children"].values()]
-            assert len(children) == 2, said
+            assert len(children) == len(CHILDREN), said
             if end == "ctrl-c":
                 running.send_signal(signal.SIGINT)
             else:
