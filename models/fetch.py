@@ -17,6 +17,7 @@ from pathlib import Path
 
 from models import compare
 from models.manifest import FORMS, Broken, Source, converted, converter, digest, models, record
+from models.manifest import candidates as others
 
 Say = Callable[[str, float], None]  # what is being done, and how much of it is done, 0..1
 
@@ -68,6 +69,21 @@ def fetch(folder: Path, say: Say = silent) -> list[str]:
                 _place(folder, work, name, onnx)
                 say(f"comparing {name} with OpenCV", 1)
     return names
+
+
+def candidates(folder: Path, say: Say = silent) -> dict[str, Path]:
+    """The weights of other detectors, in a folder of their own below `folder`; fetched where they are not there."""
+    place, out = folder / "candidates", {}
+    place.mkdir(parents=True, exist_ok=True)
+    with _alone(place):
+        for name, source in others().items():
+            out[name] = place / f"{name}{Path(source.member).suffix}"
+            if out[name].is_file() and digest(out[name]) == source.sha256:
+                continue
+            with tempfile.TemporaryDirectory(dir=place, prefix=".fetch-") as kept:
+                work = Path(kept)
+                os.replace(extract(source, download(source, work, say), work), out[name])
+    return out
 
 
 @contextmanager

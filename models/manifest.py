@@ -55,6 +55,12 @@ def models() -> dict[str, Model]:
         raise Broken(f"models/manifest.yaml: {error}") from None
 
 
+@cache
+def candidates() -> dict[str, Source]:
+    """Other detectors by name, only to measure."""
+    return msgspec.convert(yaml.safe_load((HERE / "manifest.yaml").read_text())["candidates"], dict[str, Source])
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as file:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from models import labelled, measure, registry
+from models import candidates, labelled, measure, registry
 from models.labelled import Wrong
 from models.manifest import Broken, digest
 from models.measure import BARE, MASKED, Embed, Gathered, Judged, Look, Mistake, Pairs, Share
@@ -64,7 +64,11 @@ def sides(settings: Settings, against: list[Path]) -> list[Side]:
     out = [Side("ours", names, mine.look, mine.embed, settings.face_score)]
     for path in against:
         name = recognised(path)
-        if name == "predecessor":
+        if name == "detector":
+            weights, look = f"{path.name} {digest(path)[:12]}, mask state as ours", registry.looking(
+                settings, candidates.other(path, FLOOR))
+            out.append(Side(path.stem, weights, look, None, 0.5))
+        elif name == "predecessor":
             out.append(Side("predecessor", f"{path.name} {digest(path)[:12]}", Predecessor(path, FLOOR), None, 0.5))
         else:
             other = registry.load(low, {name: path.absolute()})
@@ -75,9 +79,14 @@ def sides(settings: Settings, against: list[Path]) -> list[Side]:
 
 
 def recognised(path: Path) -> str:
-    """What weights a file holds, told by their input."""
+    """What weights a file holds, told by their input; an ONNX file by its outputs."""
     if path.suffix == ".pb":
         return "predecessor"
+    if path.suffix == ".onnx":
+        if (came := candidates.outputs(path)) != candidates.CenterFace.outputs:
+            raise Broken(f"{path}: expected CenterFace (outputs {', '.join(candidates.CenterFace.outputs)}), got "
+                         f"outputs {', '.join(came)}; our own models are measured as .tflite")
+        return "detector"
     from ai_edge_litert.interpreter import Interpreter
 
     try:
@@ -86,6 +95,7 @@ def recognised(path: Path) -> str:
         raise Broken(f"{path}: expected a .tflite file or a frozen graph (.pb), got {error}") from None
     known = {(1, SIDE, SIDE, 3): "predecessor", (1, 64, 64, 3): "mask_state", (1, 112, 112, 3): "sface",
              (1, -1, -1, 3): "yunet", (1, 128): "face_head"}
+    known |= {(1, side, side, 3): "detector" for side in candidates.BlazeFace.layers}
     if shape not in known:
         raise Broken(f"{path}: expected an input of one of {', '.join(map(str, known))}, got {shape}")
     return known[shape]

@@ -46,6 +46,10 @@ class Settings(BaseSettings):
     admin_password: SecretStr = Field(default=SecretStr(""), description="of the first user, admin; empty = random")
     secure_cookies: bool = Field(default=False, description="cookies over TLS only; set it behind a TLS proxy")
 
+    # what may be asked for over the network
+    camera_files: bool = Field(default=False, description="cameras added through the API may be files, folders and "
+                               "devices of the workers' machines; else addresses only")
+
     # the consumer groups: a dead worker's partitions must be at work elsewhere within 15 s
     session: float = Field(default=10.0, description="seconds without a heartbeat until a worker counts as dead")
     heartbeat: float = Field(default=2.0, description="seconds between heartbeats")
@@ -53,6 +57,8 @@ class Settings(BaseSettings):
 
     # work
     threads: int = Field(default=0, ge=0, description="inference threads of a worker; 0 = the cores available")
+    runtime: Literal["litert", "openvino", "auto"] = Field(default="litert", description="what the detector runs on; "
+                                                           "`auto`: OpenVINO where it is installed and gains much")
     batch: int = Field(default=16, ge=1, description="most messages a stage handles in one turn")
     seed: int = Field(default=20261123, description="of every sample that is drawn")
 
