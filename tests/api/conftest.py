@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from api import auth, db, migrations
 from api.app import create_app
 from api.tables.users import Grant, User
+from infra.local import milvus, process
 from infra.local.postgres import Postgres
 from pipeline.settings import Settings
 
@@ -52,10 +53,21 @@ def database(postgres: Postgres) -> Iterator[str]:
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def vectors_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a real Milvus Lite for the whole run; collections are apart by `settings.topic_prefix`."""
+    port, folder = process.free_port(), tmp_path_factory.mktemp("vectors")
+    with (folder / "log").open("wb") as log:
+        server = process.spawn(milvus.command(folder, port), log)
+    milvus.ready(port)
+    yield port
+    process.stop(server, 10)
+
+
 @pytest.fixture
-def tables(topics: Settings, database: str) -> Settings:
-    """Settings with a broker, every topic, and a database with every table."""
-    return topics.model_copy(update={"database": SecretStr(database)})
+def tables(topics: Settings, database: str, vectors_server: int) -> Settings:
+    """Settings with a broker, every topic, a database with every table, and a place for vectors."""
+    return topics.model_copy(update={"database": SecretStr(database), "vectors_port": vectors_server})
 
 
 @pytest.fixture

@@ -1,0 +1,247 @@
+"""Vectors of faces in Milvus: the embedded one or a cluster by the same calls; what is compared, kept and removed.
+
+Each space has its own collection: vectors of different models say nothing about each other. Rows are named by the hash
+of the face's id, so that writing one twice is writing it once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pymilvus import DataType, MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from infra.local import milvus
+from pipeline.settings import Settings
+
+EMBEDDING = ("sface", "face_head", "embed")  # the models that make a vector, `embed` the one without weights
+FLUSH = 1_000  # rows; each that waits costs the embedded one 15 µs a search
+ANSWER = 20.0  # seconds a call may take
+FIELDS = ["face", "track", "site", "camera", "at", "masked", "quality"]
+LONGEST = {"face": 200, "track": 200, "site": 64, "camera": 64}  # bytes
+PAGE = 4_000  # rows of one delete
+
+
+class Away(OSError):
+    """Milvus does not answer, or cannot do what every Milvus can."""
+
+
+class Vector(NamedTuple):
+    """A face's vector with what it can be asked for by."""
+
+    face: str
+    track: str  # empty: a single look
+    site: str
+    camera: str
+    at: int  # µs UTC
+    masked: bool
+    quality: float  # 0..1
+    values: Sequence[float]  # of length 1
+
+
+class Hit(NamedTuple):
+    """A face that was found."""
+
+    face: str
+    track: str
+    site: str
+    camera: str
+    at: int
+    masked: bool
+    quality: float
+    cosine: float
+
+
+def space(models: dict[str, str], length: int) -> str:
+    """Of the vectors that may be compared: `models` as in a message, `length` of a vector."""
+    names = sorted(f"{name}={models[name]}" for name in EMBEDDING if name in models)
+    return hashlib.sha256(f"{length} {' '.join(names)}".encode()).hexdigest()[:12]
+
+
+def row_id(face: str) -> int:
+    """63 bits of the face's id: among ten million the chance that any two are the same is 1 in 180,000."""
+    return int.from_bytes(hashlib.sha256(face.encode()).digest()[:8], "big") >> 1
+
+
+def quoted(texts: Iterable[str]) -> str:
+    """A list for a filter; whatever is in the texts."""
+    return json.dumps(sorted(texts), ensure_ascii=False)
+
+
+class Vectors:
+    """`store(settings)` gives the process's one. Every call raises Away when Milvus does not answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.embedded = not settings.vectors
+        self.prefix = re.sub(r"[^A-Za-z0-9_]", "_", settings.topic_prefix) + "faces_"
+        self._client: MilvusClient | None = None
+        self._known: set[str] = set()  # collections that are there
+        self._waiting: dict[str, int] = {}  # collection -> rows since it was last flushed
+        self._lock = threading.RLock()
+
+    def client(self) -> MilvusClient:
+        with self._lock:
+            if self._client is None:
+                with _away(self.settings):
+                    self._client = MilvusClient(
+                        milvus.uri(self.settings), token=self.settings.vectors_token.get_secret_value(), timeout=5.0)
+            return self._client
+
+    def upsert(self, space: str, vectors: Sequence[Vector]) -> None:
+        """Raises ValueError for what no row can hold."""
+        rows = {row_id(one.face): _row(one) for one in vectors}
+        if not rows:
+            return
+        lengths = {len(one.values) for one in vectors}
+        if len(lengths) > 1:
+            raise ValueError(f"expected vectors of one length in a space, got {sorted(lengths)}")
+        name = self.prefix + space
+        with _away(self.settings):
+            self._make(name, lengths.pop())
+            self.client().upsert(name, list(rows.values()), timeout=ANSWER)
+            self._flush(name, len(rows))
+
+    def _flush(self, name: str, rows: int) -> None:
+        """A cluster does it by itself, and refuses to be asked often."""
+        self._waiting[name] = self._waiting.get(name, 0) + rows
+        if self.embedded and self._waiting[name] >= FLUSH:
+            self.client().flush(name, timeout=ANSWER)
+            self._waiting[name] = 0
+
+    def search(self, space: str, vector: NDArray[np.float32], limit: int, where: str = "") -> list[Hit]:
+        """The `limit` most alike ones, best first. `where`: a filter on FIELDS; rows just written are seen."""
+        name = self.prefix + space
+        with _away(self.settings):
+            if not self._there(name):
+                return []
+            (found,) = self.client().search(
+                name, data=[vector.astype(np.float32).tolist()], limit=limit, filter=where, output_fields=FIELDS,
+                timeout=ANSWER, consistency_level="Strong",
+                search_params={} if self.embedded else {"params": {"ef": max(128, limit)}})  # fmt: skip
+        return [Hit(*(hit["entity"][name] for name in FIELDS), float(hit["distance"])) for hit in found]
+
+    def of_tracks(self, space: str, tracks: Collection[str], limit: int = 1000) -> list[tuple[Hit, NDArray[np.float32]]]:
+        """Every vector of these tracks."""
+        name = self.prefix + space
+        with _away(self.settings):
+            if not tracks or not self._there(name):
+                return []
+            found = self.client().query(name, filter=f"track in {quoted(tracks)}", output_fields=[*FIELDS, "vector"],
+                                        limit=limit, timeout=ANSWER, consistency_level="Strong")
+        return [(Hit(*(row[name] for name in FIELDS), 1.0), np.array(row["vector"], np.float32)) for row in found]
+
+    def count(self, where: str = "") -> int:
+        """Over all spaces."""
+        with _away(self.settings):
+            return sum(int(self.client().query(
+                name, filter=where, output_fields=["count(*)"], timeout=ANSWER, consistency_level="Strong",
+            )[0]["count(*)"]) for name in self.collections())
+
+    def faces(self) -> Iterator[tuple[str, str, list[float]]]:
+        """Space, face and vector of every row: for comparing two stores, not for serving."""
+        with _away(self.settings):
+            for name in self.collections():
+                rows = self.client().query_iterator(name, batch_size=1000, output_fields=["face", "vector"])
+                while batch := rows.next():
+                    yield from ((name.removeprefix(self.prefix), row["face"], list(row["vector"])) for row in batch)
+                rows.close()
+
+    def delete(self, where: str) -> int:
+        """In all spaces; -> how many. The rows are gone for every search from now on, and from the files soon after:
+        the embedded one rewrites a file when a fifth of it is deleted rows, or it is merged."""
+        done = 0
+        with _away(self.settings):
+            for name in self.collections():
+                while ids := [row["id"] for row in self.client().query(
+                        name, filter=where, output_fields=["id"], limit=PAGE, timeout=ANSWER,
+                        consistency_level="Strong")]:  # fmt: skip
+                    self.client().delete(name, ids=ids, timeout=ANSWER)
+                    done += len(ids)
+                    self._flush(name, FLUSH)
+        return done
+
+    def drop(self) -> None:
+        """All of it."""
+        with _away(self.settings), self._lock:
+            for name in self.collections():
+                self.client().drop_collection(name, timeout=ANSWER)
+            self._known.clear()
+            self._waiting.clear()
+
+    def collections(self) -> list[str]:
+        return [name for name in self.client().list_collections(timeout=ANSWER) if name.startswith(self.prefix)]
+
+    def _there(self, name: str) -> bool:
+        with self._lock:
+            if name not in self._known and self.client().has_collection(name, timeout=ANSWER):
+                self.client().load_collection(name, timeout=ANSWER)
+                self._known.add(name)
+            return name in self._known
+
+    def _make(self, name: str, length: int) -> None:
+        with self._lock:
+            if self._there(name):
+                return
+            client = self.client()
+            schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+            schema.add_field("id", DataType.INT64, is_primary=True)
+            schema.add_field("vector", DataType.FLOAT_VECTOR, dim=length)
+            for field, longest in LONGEST.items():
+                schema.add_field(field, DataType.VARCHAR, max_length=longest)
+            schema.add_field("at", DataType.INT64)
+            schema.add_field("masked", DataType.BOOL)
+            schema.add_field("quality", DataType.FLOAT)
+            index = client.prepare_index_params()
+            # the embedded one is exact and quicker without a graph (docs/performance.md); a cluster holds more
+            if self.embedded:
+                index.add_index("vector", index_type="FLAT", metric_type="COSINE")
+            else:
+                index.add_index("vector", index_type="HNSW", metric_type="COSINE",
+                                params={"M": 16, "efConstruction": 200})
+                for field in ("at", "camera", "site", "track"):
+                    index.add_index(field, index_type="INVERTED")
+            client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong",
+                                     timeout=ANSWER)
+            client.load_collection(name, timeout=ANSWER)
+            self._known.add(name)
+
+
+def _row(one: Vector) -> dict[str, Any]:
+    for field, longest in LONGEST.items():
+        text = getattr(one, field)
+        if len(text.encode()) > longest or "\0" in text:
+            raise ValueError(f"expected a {field} of at most {longest} bytes of text, got {text[:80]!r}")
+    values = np.asarray(one.values, np.float32)
+    if not values.size or not np.isfinite(values).all():
+        raise ValueError(f"expected finite numbers in the vector of {one.face}")
+    return {"id": row_id(one.face), "vector": values.tolist(), "face": one.face, "track": one.track, "site": one.site,
+            "camera": one.camera, "at": one.at, "masked": one.masked, "quality": float(one.quality)}
+
+
+@contextmanager
+def _away(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except MilvusException as error:
+        raise Away(f"Milvus at {milvus.uri(settings)}: {str(error)[:300]}") from error
+
+
+_stores: dict[tuple[str, str], Vectors] = {}
+_stores_lock = threading.Lock()
+
+
+def store(settings: Settings) -> Vectors:
+    key = milvus.uri(settings), settings.topic_prefix
+    with _stores_lock:
+        if key not in _stores:
+            _stores[key] = Vectors(settings)
+        return _stores[key]
