@@ -174,7 +174,7 @@ class Held:
         """One round over the sources. What went wrong, or None when a recording is over."""
         errors = []
         width = self.camera.width or detail.BASE
-        for source in capture.choose(self.camera.sources, width):
+        for source in capture.choose(self.camera.sources, width, self.camera.prefer):
             self.url = capture.public(source.url)
             try:
                 with video.open(
@@ -307,7 +307,7 @@ class Held:
         )
 
 
-_RESTART = ("sources", "fps", "width", "loop", "running")  # what a running thread cannot change
+_RESTART = ("sources", "prefer", "fps", "width", "loop", "running")  # what a running thread cannot change
 
 
 class Capture(Service):
@@ -548,7 +548,7 @@ class Capture(Service):
                 lost = held.camera.running and held.state in ("down", "connecting") and now - held.lost_at > LOST
                 if lost or held.state == "stopped":
                     held.mark()
-                said = (held.state, held.error, held.url)
+                said = (held.state, held.error, held.url, held.detail.width, held.detail.why)
                 if said != held.told or now - held.told_at >= TELL:
                     held.told, held.told_at = said, now
                     due.append(self._send_status(held))

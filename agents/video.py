@@ -460,7 +460,7 @@ def frames(
     last, chosen = start, Detail()
     error: SourceError | None = None
     width = camera.width or detail.BASE
-    for source in capture.choose(camera.sources, width):
+    for source in capture.choose(camera.sources, width, camera.prefer):
         try:
             video = open(source.url, camera.fps, width=width, start=start, threads=threads)
             break

@@ -229,7 +229,7 @@ def look(
             wish = _all_there([camera], topic.wishes(settings))[0]
         tried = []
         width = wish.width or detail.BASE
-        for source in capture.choose(wish.sources, width):
+        for source in capture.choose(wish.sources, width, wish.prefer):
             try:
                 with video.open(source.url, wish.fps, width=width, start=0) as opened:
                     at, picture = next(iter(opened))

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
+from pipeline import policy
 from pipeline.capture import public
 from pipeline.messages import Camera, Privacy, Source
 
@@ -19,10 +20,12 @@ SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 NETWORK = ("rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "http", "https")
 FPS = (0.05, 60.0)  # analysed pictures a second
 WIDTH = (64, 3840)  # pixels
+MOST_HIDDEN = 32  # privacy areas of a camera
 AUTO = "auto"  # people's word for width 0
 _NAME = re.compile(r"\$\{(\w+)\}")
 _FIELDS = frozenset(Camera.__struct_fields__)
-_EACH = _FIELDS - {"camera", "sources", "name"}  # what may stand at the top of a site file for all of its cameras
+# what may stand at the top of a site file for all of its cameras
+_EACH = _FIELDS - {"camera", "sources", "name", "hidden", "prefer"}
 
 
 class BadCamera(ValueError):
@@ -51,6 +54,15 @@ def faults(camera: Camera) -> list[str]:
     wants("place", all(map(math.isfinite, place)), "metres east and north", camera.place)
     wants("direction", camera.direction is None or 0 <= camera.direction < 360, "degrees, 0..360", camera.direction)
     wants("view", camera.view is None or 0 < camera.view <= 360, "degrees, over 0..360", camera.view)
+    wants("prefer", camera.prefer is None or 0 <= camera.prefer < len(camera.sources), "the index of a source, or none",
+          camera.prefer)
+    wants("hidden", len(camera.hidden) <= MOST_HIDDEN, f"at most {MOST_HIDDEN} areas", len(camera.hidden))
+    for i, area in enumerate(camera.hidden):
+        found.extend(f"{label}: hidden[{i}]: {fault}" for fault in policy.outline_faults(area))
+    if camera.policy is not None:
+        found.extend(f"{label}: policy.zones{fault}" for fault in policy.zone_faults(camera.policy.zones))
+        written = policy.Written(time_zone=camera.policy.time_zone, rules=camera.policy.rules)
+        found.extend(f"{label}: policy.{fault}" for fault in policy.faults(written))
     return found
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import detail
-from pipeline.messages import Box, Camera, Frame, Source
+from pipeline.messages import Box, Camera, Frame, Outline, Source
 
 Plane = npt.NDArray[np.uint8]
 
@@ -33,11 +33,12 @@ def public(text: str) -> str:
     return _SECRET.sub(r"\1***", _LOGIN.sub("", text))
 
 
-def choose(sources: Sequence[Source], width: int) -> tuple[Source, ...]:
+def choose(sources: Sequence[Source], width: int, prefer: int | None = None) -> tuple[Source, ...]:
     """The sources in the order in which to try them.
 
-    A sub-stream that is wide enough first (the narrowest such, it costs least), then main streams, then sub-streams
-    that would have to be enlarged. A sub-stream of unknown width counts as wide enough: cameras offer it for this.
+    The one that is preferred by its index, if any. Of the others a sub-stream that is wide enough first (the narrowest
+    such, it costs least), then main streams, then sub-streams that would have to be enlarged. A sub-stream of unknown
+    width counts as wide enough: cameras offer it for this.
     """
 
     def rank(source: Source) -> tuple[int, int]:
@@ -46,7 +47,8 @@ def choose(sources: Sequence[Source], width: int) -> tuple[Source, ...]:
         enough = source.width == 0 or source.width >= width
         return (0, source.width) if enough else (2, -source.width)
 
-    return tuple(sorted(sources, key=rank))
+    first = sources[prefer : prefer + 1] if prefer is not None and prefer >= 0 else ()
+    return (*first, *(source for source in sorted(sources, key=rank) if source not in first))
 
 
 # -- time ---------------------------------------------------------------------------------------------------------
@@ -253,6 +255,20 @@ def _bgr(luma: Plane, u: Plane, v: Plane, w: int, h: int) -> Plane:
     return cv2.cvtColor(whole, cv2.COLOR_YUV2BGR_I420)  # type: ignore[return-value]
 
 
+EDGE = 3  # pixels by which a privacy area is drawn larger: scaling has mixed what lies at its edge
+
+
+def blacken(image: Plane, areas: Sequence[Outline]) -> Plane:
+    """The picture (H×W or H×W×3) without what lies in the areas; nobody after this has ever had it."""
+    image = np.ascontiguousarray(image).copy()
+    size = np.array([image.shape[1], image.shape[0]], np.float64)
+    for area in areas:
+        corners = np.rint(np.array(area, np.float64) * size).astype(np.int32)
+        cv2.fillPoly(image, [corners], (0, 0, 0))
+        cv2.polylines(image, [corners], True, (0, 0, 0), 2 * EDGE + 1)
+    return image
+
+
 def digest(luma: Plane) -> bytes:
     """The 64×36 thumbnail by which dedup sees whether anything moved."""
     return cv2.resize(luma, DIGEST, interpolation=cv2.INTER_AREA).tobytes()
@@ -272,6 +288,8 @@ def frame(
 ) -> Frame:
     """One picture as it goes into `frames`. `quality`: JPEG, 30..100; `width`: 0 = the camera's."""
     luma, bgr = shrink(picture, width or camera.width or detail.BASE)
+    if camera.hidden:
+        luma, bgr = blacken(luma, camera.hidden), blacken(bgr, camera.hidden)
     ok, jpeg = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
     if not ok:
         raise ValueError(f"expected a picture that can be a JPEG, got {bgr.shape[1]}×{bgr.shape[0]}")
@@ -293,4 +311,5 @@ def frame(
 
 def mark(camera: Camera, at: int, **more: Any) -> Frame:
     """A Frame of a camera; `ended=True` makes it the mark that the stream stopped."""
-    return Frame(camera.camera, at, site=camera.site, privacy=camera.privacy, place=camera.place, **more)
+    return Frame(camera.camera, at, site=camera.site, privacy=camera.privacy, place=camera.place, policy=camera.policy,
+                 blur_others=camera.blur_others, **more)

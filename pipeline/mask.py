@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import tracks
+from pipeline import policy, tracks
 from pipeline.messages import STATES, Box, Face, Faces, Frame, State
-from pipeline.pictures import Image, cut, encode
+from pipeline.pictures import Image, blurred, cut, encode
 from pipeline.settings import Settings
 from pipeline.tracks import Track
 
@@ -115,7 +115,7 @@ def step(seen: Seen | None, frame: Frame, looks: Looks, picture: Image, models: 
     result = Faces(
         frame.camera, frame.at, frame.id, frame.site, frame.source, frame.privacy, frame.place, frame.width,
         frame.height, tuple(faces), tuple(w.track.id for w in gone), frame.ended, frame.audit,
-        frame.ledger and msgspec.structs.replace(frame.ledger, missed=missed), models,
+        frame.ledger and msgspec.structs.replace(frame.ledger, missed=missed), models, frame.policy,
     )
     if late:
         return seen, result
@@ -193,16 +193,25 @@ def _face(name: str, frame: Frame, looks: Looks, index: int, picture: Image, qua
         watched = msgspec.structs.replace(watched, state=state)
         if frame.privacy != "anonymous" and _wanted(watched, frame.at, quality, turned):
             shows = surroundings(looks.boxes[index], picture)
-            chip = encode(cut(picture, shows, CHIP), settings.jpeg_quality)
+            shown = picture
+            if frame.blur_others:
+                boxes = [_box(box) for i, box in enumerate(looks.boxes) if i != index]
+                shown = blurred(picture, boxes, keep=_box(looks.boxes[index]))
+            chip = encode(cut(shown, shows, CHIP), settings.jpeg_quality)
             watched = msgspec.structs.replace(
                 watched, chips=watched.chips + 1, chip_at=frame.at, best=max(watched.best, quality))
-    x0, y0, x1, y1 = (round(float(v), 1) for v in looks.boxes[index])
+    x0, y0, x1, y1 = (round(v, 1) for v in _box(looks.boxes[index]))
     return Face(
         name, (x0, y0, x1, y1), round(float(looks.scores[index]), 4),
         tuple(round(float(v), 1) for v in looks.landmarks[index].ravel()), STATES[first],
         round(float(states[first]), 4), watched.track.id if watched else "", state, round(score, 4), quality, chip,
-        shows,
+        shows, zone=policy.zone(frame.policy, (x0, y0, x1, y1), frame.width, frame.height),
     ), watched
+
+
+def _box(row: NDArray[np.float32]) -> Box:
+    x0, y0, x1, y1 = map(float, row)
+    return x0, y0, x1, y1
 
 
 def _wanted(watched: Watched, at: int, quality: float, turned: bool) -> bool:

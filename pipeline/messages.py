@@ -16,9 +16,50 @@ State = Literal["worn", "incorrect", "none", "unknown"]
 STATES: tuple[State, ...] = ("worn", "incorrect", "none", "unknown")
 Privacy = Literal["anonymous", "pseudonymous", "enrolled"]
 Box = tuple[float, float, float, float]
+Outline = tuple[tuple[float, float], ...]  # corners of a polygon, 0..1 of the picture's width and height
+Required = Literal["worn", "nothing"]
 # set: the camera's own number · nobody: seen lately, so the usual width · faces: as the smaller ones need it
 # behind: narrower than that, because the stages cannot keep up · empty: no picture yet
 WidthReason = Literal["", "set", "nobody", "faces", "behind"]
+
+
+class Hours(msgspec.Struct, frozen=True):
+    """A part of every week, in the policy's time zone."""
+
+    days: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)  # on which it begins, Monday is 1
+    begin: str = "00:00"  # HH:MM by the clock on the wall
+    end: str = "24:00"  # HH:MM; not after `begin`: on the day after
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """What is required somewhere at some hours. Of a policy's rules the first that applies decides."""
+
+    name: str = ""  # for people
+    cameras: tuple[str, ...] = ()  # ids; empty: every camera of the site, and in what travels with a camera
+    zone: str = ""  # name of a zone of those cameras; empty: the whole picture
+    hours: tuple[Hours, ...] = ()  # when it applies; empty: always
+    except_hours: tuple[Hours, ...] = ()  # when it does not, within `hours`
+    required: Required = "worn"  # nothing: an exempt zone, or exempt hours
+    breach: tuple[Literal["none", "incorrect"], ...] = ("none", "incorrect")  # the states that break it
+    grace: float | None = None  # seconds in breach before an episode opens; None: Settings.grace
+    except_roles: tuple[str, ...] = ()  # of enrolled people, to whom it does not apply once they are recognised
+
+
+class Zone(msgspec.Struct, frozen=True):
+    """A part of a camera's picture. A face is in the first zone in which the middle of its box lies."""
+
+    name: str  # the same in several cameras: one zone, seen by all of them
+    outline: Outline  # at least three corners
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What is required in one camera's picture, as it was when a frame was taken."""
+
+    version: str = ""  # id of the site's policy it is made from; empty: none, only zones
+    time_zone: str = "UTC"  # IANA name, of the site
+    otherwise: Required = "worn"  # what is required where and when no rule applies
+    rules: tuple[Rule, ...] = ()  # that concern the camera, in their order
+    zones: tuple[Zone, ...] = ()  # of the camera
 
 
 class Ledger(msgspec.Struct, frozen=True):
@@ -55,6 +96,8 @@ class Frame(msgspec.Struct, frozen=True):
     probe: bool = False  # wider than the camera's pictures are now, to see whether smaller faces are there; always kept
     ledger: Ledger | None = None  # dedup's totals up to and with this frame; set on frames.unique
     late: bool = False  # it came after younger ones of its camera: looked at by itself, in no track and on no route
+    policy: Policy | None = None  # what is required there and then; None: a mask everywhere and always
+    blur_others: bool = False  # in pictures that are kept of a face, the other faces are made unrecognisable
 
     @property
     def id(self) -> str:
@@ -77,6 +120,7 @@ class Face(msgspec.Struct, frozen=True):
     chip: bytes = b""  # JPEG of the face with its surroundings; only on a track's best looks, never when anonymous
     chip_box: Box | None = None  # what the chip shows, pixels of the frame's picture
     embedding: tuple[float, ...] = ()  # L2-normalised; only on faces.embedded, only where there is a chip
+    zone: str = ""  # name of the zone of the camera in which it is; empty: in none
 
 
 class Faces(msgspec.Struct, frozen=True):
@@ -97,6 +141,7 @@ class Faces(msgspec.Struct, frozen=True):
     audit: bool = False  # this frame is one of dedup's audit sample
     ledger: Ledger | None = None  # dedup's totals for the camera, with `missed` filled in
     models: dict[str, str] = {}  # what looked: model name -> first 12 hex digits of its SHA-256
+    policy: Policy | None = None  # what is required there and then, as in Frame
 
 
 class Leg(msgspec.Struct, frozen=True):
@@ -160,8 +205,12 @@ class Episode(msgspec.Struct, frozen=True):
     place: tuple[float, float] | None = None  # where last, metres east and north on the site plan
     score: float = 0.0  # mean state probability over the looks in breach, 0..1
     looks: int = 0  # looks in breach
-    reason: Literal["", "mask on", "out of sight", "stream ended"] = ""  # why it was closed
+    reason: Literal["", "mask on", "out of sight", "stream ended", "not required"] = ""  # why it was closed
     evidence: tuple[Evidence, ...] = ()  # best looks first, at most three
+    policy: str = ""  # version of the policy by which it was opened; empty: none, a mask is required everywhere
+    rule: str = ""  # name of the rule by which it was opened
+    zone: str = ""  # where it was opened: name of the zone; empty: in none
+    except_roles: tuple[str, ...] = ()  # roles to whom the rule does not apply: the API looks, it knows names
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -188,6 +237,10 @@ class Camera(msgspec.Struct, frozen=True):
     view: float | None = None  # horizontal field of view, degrees
     loop: bool = False  # a file or folder starts again at its end, like a camera
     rendered: bool = False  # the pictures are computed, not filmed (demo)
+    hidden: tuple[Outline, ...] = ()  # privacy areas: blackened before a picture goes anywhere
+    blur_others: bool = False  # what the site wants, as in Frame
+    policy: Policy | None = None  # what is required in its picture, with its zones; as in Frame
+    prefer: int | None = None  # index of the source to try first; None: the best fitting
 
 
 class CameraStatus(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import likeness
+from pipeline import likeness, policy
 from pipeline.messages import Box, Episode, Evidence, Face, Faces, Gap, Leg, State, Trajectory
 from pipeline.settings import Settings
 
@@ -76,6 +76,8 @@ class Breach(msgspec.Struct, frozen=True):
     worn_since: int = 0  # 0: not
     opened: bool = False
     told: int = 0  # last look told of
+    demand: policy.Demand = policy.ALWAYS  # of the newest look in breach; once it is an episode, what opened it
+    zone: str = ""  # the same
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -260,17 +262,20 @@ def _looks(person: Person, face: Face, message: Faces) -> Person:
 def _breach(breach: Breach | None, face: Face, message: Faces) -> Breach | None:
     """The stretch of non-compliance after one more look."""
     tell = msgspec.structs.replace
-    if face.state in ("none", "incorrect"):
+    demand = policy.demand(message.policy, face.zone, message.at)
+    if demand is not None and face.state in demand.breach:
         state: Literal["none", "incorrect"] = "none" if face.state == "none" else "incorrect"
         if breach is None:
             breach = Breach(message.at, message.at, state, (message.camera,), message.place)
         cameras = breach.cameras if message.camera in breach.cameras else (*breach.cameras, message.camera)
+        if not breach.opened:
+            breach = tell(breach, demand=demand, zone=face.zone)
         return tell(
             breach, end=message.at, state="none" if "none" in (state, breach.state) else "incorrect", cameras=cameras,
             place=message.place, looks=breach.looks + 1, score=breach.score + face.state_score, worn_since=0,
             evidence=_evidence(breach.evidence, face, message),
         )
-    if face.state == "worn" and breach is not None:
+    if breach is not None and (demand is None or face.state != "unknown"):  # as it should be, or not asked for
         since = breach.worn_since or message.at
         if not breach.opened and (message.at - since) / 1e6 >= MENDED:
             return None
@@ -329,6 +334,7 @@ def _joined(first: Breach, then: Breach) -> Breach:
         first, end=then.end, state="none" if "none" in (first.state, then.state) else "incorrect", cameras=cameras,
         place=then.place, looks=first.looks + then.looks, score=first.score + then.score, worn_since=then.worn_since,
         evidence=(*first.evidence, *then.evidence)[:EVIDENCE],
+        demand=first.demand if first.opened else then.demand, zone=first.zone if first.opened else then.zone,
     )
 
 
@@ -405,7 +411,8 @@ def _judge(person: Person, face: Face, message: Faces, told: dict[str, Output], 
         return person
     if breach.worn_since and (message.at - breach.worn_since) / 1e6 >= MENDED:
         if breach.opened:
-            _tell_episode(person, breach, told, "closed", "mask on", message.at)
+            on = face.state == "worn"
+            _tell_episode(person, breach, told, "closed", "mask on" if on else "not required", message.at)
         return msgspec.structs.replace(person, breach=None)
     return _grown(person, settings, told, message.at)
 
@@ -413,7 +420,10 @@ def _judge(person: Person, face: Face, message: Faces, told: dict[str, Output], 
 def _grown(person: Person, settings: Settings, told: dict[str, Output], at: int) -> Person:
     """The person with the episode opened once the breach has lasted long enough, and told of now and then."""
     breach = person.breach
-    if breach is None or (not breach.opened and (breach.end - breach.start) / 1e6 < settings.grace):
+    if breach is None:
+        return person
+    grace = settings.grace if breach.demand.grace is None else breach.demand.grace
+    if not breach.opened and (breach.end - breach.start) / 1e6 < grace:
         return person
     if not breach.opened or breach.end - breach.told >= TELL_EVERY:
         breach = msgspec.structs.replace(breach, opened=True, told=breach.end)
@@ -433,11 +443,12 @@ def _quiet(person: Person, now: int, stopped: bool, told: dict[str, Output], set
 
 
 def _tell_episode(person: Person, breach: Breach, told: dict[str, Output], status: Literal["open", "closed"],
-                  reason: Literal["", "mask on", "out of sight", "stream ended"], at: int) -> None:
+                  reason: Literal["", "mask on", "out of sight", "stream ended", "not required"], at: int) -> None:
     name = f"{person.id}!{breach.start}"
     told[name] = Episode(
         name, "", person.id, breach.state, status, breach.start, breach.end, at, breach.cameras, breach.place,
         round(breach.score / max(1, breach.looks), 4), breach.looks, reason, breach.evidence,
+        breach.demand.version, breach.demand.rule, breach.zone, breach.demand.except_roles,
     )
 
 

@@ -23,10 +23,14 @@ from pipeline.messages import (
     Faces,
     Frame,
     Gap,
+    Hours,
     Ledger,
     Leg,
+    Policy,
+    Rule,
     Source,
     Trajectory,
+    Zone,
 )
 
 HERE = Path(__file__).parent
@@ -57,10 +61,18 @@ def jpeg(image: np.ndarray) -> bytes:
 def samples() -> dict[str, msgspec.Struct]:
     small = picture(320, 180)
     digest = cv2.resize(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), (64, 36), interpolation=cv2.INTER_AREA).tobytes()
+    policy = Policy(
+        "clinic:3", "Asia/Shanghai", "nothing",
+        (Rule("ward", zone="beds", hours=(Hours((1, 2, 3, 4, 5), "07:00", "19:00"), Hours((6, 7), "20:00", "06:00")),
+              except_hours=(Hours(begin="12:00", end="12:30"),), breach=("none",), grace=3.0,
+              except_roles=("patient",)),),
+        (Zone("beds", ((0.25, 0.2), (1.0, 0.2), (1.0, 1.0), (0.25, 1.0))),),
+    )  # fmt: skip
     frame = Frame(
         camera="ward-2-door", at=AT, site="clinic", place=(12.5, 4.0), width=320, height=180, source_width=1280,
         source_height=720, jpeg=jpeg(small), digest=digest, known=((0.496, 0.338, 0.601, 0.567),),
         known_at=AT - 200_000, dropped=1, ledger=Ledger(seen=412, kept=120, still=271, same_faces=15, audited=6),
+        policy=policy, blur_others=True,
     )  # fmt: skip
     vector = np.sin(np.arange(1, 129, dtype=np.float64))
     vector /= np.linalg.norm(vector)
@@ -70,7 +82,7 @@ def samples() -> dict[str, msgspec.Struct]:
         landmarks=(170.1, 76.9, 182.0, 77.2, 176.2, 84.8, 171.0, 92.3, 181.4, 92.5),
         look="worn", look_score=0.974, track=f"ward-2-door@{AT - 3 * SECOND}#0", state="worn", state_score=0.991,
         quality=0.62, chip=jpeg(small[48:118, 140:212]), chip_box=(140.0, 48.0, 212.0, 118.0),
-        embedding=tuple(round(float(value), 5) for value in vector),
+        embedding=tuple(round(float(value), 5) for value in vector), zone="beds",
     )  # fmt: skip
     other = Face(
         id=f"{frame.id}#1", box=(31.0, 70.5, 48.2, 92.0), score=0.712,
@@ -80,7 +92,7 @@ def samples() -> dict[str, msgspec.Struct]:
         camera=frame.camera, at=AT, frame=frame.id, site="clinic", place=frame.place, width=320, height=180,
         faces=(face, other), gone=(f"ward-2-door@{AT - 40 * SECOND}#0",),
         ledger=Ledger(seen=412, kept=120, still=271, same_faces=15, audited=6, missed=1),
-        models={"detect": "8f2383e4dd3c", "state": "5b1f0a77c9d2", "embed": "0ba9fbfa01b5"},
+        models={"detect": "8f2383e4dd3c", "state": "5b1f0a77c9d2", "embed": "0ba9fbfa01b5"}, policy=policy,
     )  # fmt: skip
     person = f"entrance@{AT - 60 * SECOND}#0"
     legs = (
@@ -100,10 +112,12 @@ def samples() -> dict[str, msgspec.Struct]:
             id=f"{person}!{AT - 60 * SECOND}", site="clinic", person=person, state="none", status="closed",
             start=AT - 60 * SECOND, end=AT - 28 * SECOND, at=AT - 20 * SECOND, cameras=("entrance", "ward-2-door"),
             place=(12.5, 4.0), score=0.951, looks=58, reason="mask on", evidence=(seen,),
+            policy="clinic:3", rule="ward", zone="beds", except_roles=("patient",),
         ),
         "Camera": Camera(
             "ward-2-door", (Source("rtsp://10.0.4.17/main", "main", 1920), Source("rtsp://10.0.4.17/sub", "sub", 640)),
             name="Ward 2, door", site="clinic", fps=5.0, width=640, place=(12.5, 4.0), direction=270.0, view=82.0,
+            hidden=(((0.0, 0.0), (0.3, 0.0), (0.3, 0.2), (0.0, 0.2)),), blur_others=True, policy=policy, prefer=1,
         ),
         "CameraStatus": CameraStatus(
             "ward-2-door", AT, "down", AT - 4 * SECOND, worker="edge-1:4121", url="rtsp://10.0.4.17/sub", fps_in=0.0,
