@@ -40,6 +40,11 @@ class Settings(BaseSettings):
     log: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 
+    # alerts
+    public_url: str = Field(default="", description="https://host of the dashboard, for links in messages; else none")
+    alert_networks: str = Field(default="", description="10.0.0.0/8,…: networks that messages may go to besides public "
+                                "addresses")
+
     # who may come in
     session_idle: float = Field(default=12.0, description="hours after which a login that is not used ends")
     session_longest: float = Field(default=168.0, description="hours after which every login ends")

@@ -1,9 +1,43 @@
 """One noun a file: its tables, and how messages are folded into them. Importing this registers all of them."""
 
 from api.folds import Fold
-from api.tables import audit, cameras, offsets, users
+from api.tables import (
+    alerts,
+    audit,
+    cameras,
+    compliance,
+    deliveries,
+    episodes,
+    idempotency,
+    inspections,
+    offsets,
+    outbox,
+    requests,
+    sightings,
+    trajectories,
+    users,
+    vectors,
+)
 
-__all__ = ["FOLDS", "audit", "cameras", "offsets", "users"]
+__all__ = [
+    "FOLDS",
+    "alerts",
+    "audit",
+    "cameras",
+    "compliance",
+    "deliveries",
+    "episodes",
+    "idempotency",
+    "inspections",
+    "offsets",
+    "outbox",
+    "requests",
+    "sightings",
+    "trajectories",
+    "users",
+    "vectors",
+]
 
 # In the order in which a topic's records are folded.
-FOLDS: list[Fold] = [*cameras.FOLDS]
+FOLDS: list[Fold] = [*cameras.FOLDS, *compliance.FOLDS, *sightings.FOLDS, *trajectories.FOLDS, *episodes.FOLDS,
+                     *vectors.FOLDS]

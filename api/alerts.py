@@ -1,0 +1,260 @@
+"""What becomes an alert: rules over the episodes and cameras in the tables, one alert for each, told step by step.
+
+Whatever is decided stands in `alerts` with the deliveries it makes, in one transaction, and no rebuild touches that
+table: so an episode makes one alert, also after a crash, a replay, or when its row is made anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import and_, any_, exists, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from api import live
+from api.db import made_id
+from api.tables.alerts import Alert, AlertRule
+from api.tables.cameras import CameraRow, CameraState
+from api.tables.deliveries import Delivery
+from api.tables.episodes import EpisodeReview, EpisodeRow, EvidenceRow
+from pipeline.settings import Settings
+
+LOCK = 7_041_005  # advisory: one process decides at a time; sending is shared
+MOST = 500  # alerts of one turn
+SILENT = 60.0  # seconds without a word of a camera after which it is as good as down
+SECOND = 1_000_000  # µs
+
+
+def judge(session: Session, settings: Settings, now: int | None = None) -> int:
+    """One turn, in the caller's transaction; -> how many deliveries it has made. `now`: µs UTC."""
+    now = time.time_ns() // 1000 if now is None else now
+    if not session.scalar(text("select pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}):
+        return 0  # somebody else is at it
+    rules = session.scalars(
+        select(AlertRule).where(AlertRule.enabled).order_by(AlertRule.position, AlertRule.id)).all()
+    made = 0
+    for rule in rules:
+        made += _episodes(session, rule, now) if rule.kind == "episode" else _cameras(session, rule, now)
+    return made + _ended(session, now) + _escalated(session, now)
+
+
+# -- episodes --------------------------------------------------------------------------------------------------------
+
+
+def _episodes(session: Session, rule: AlertRule, now: int) -> int:
+    """Episodes that fit and have made no alert yet."""
+    row, since = EpisodeRow, max(_micros(rule.since), now - round(rule.latest * SECOND))
+    query = select(row).where(
+        row.at >= since, row.end - row.start >= round(rule.seconds * SECOND), ~exists().where(Alert.id == row.id))
+    if rule.site:
+        query = query.where(row.site == rule.site)
+    if rule.cameras:
+        query = query.where(row.cameras.overlap(rule.cameras))
+    if rule.zones:
+        query = query.where(row.zone.in_(rule.zones))
+    if rule.states:
+        query = query.where(row.state.in_(rule.states))
+    found = [each for each in session.scalars(query.order_by(row.start, row.id).limit(MOST))
+             if open_at(rule.hours, rule.timezone, each.start)]
+    names = camera_names(session, {camera for each in found for camera in each.cameras})
+    made = 0
+    for each in found:
+        facts = {
+            "id": each.id, "kind": "episode", "site": each.site, "cameras": list(each.cameras), "zone": each.zone,
+            "camera_names": [names.get(camera) or camera for camera in each.cameras], "state": each.state,
+            "start": each.start, "end": each.end, "policy": each.policy, "rule": rule.name,
+            "timezone": rule.timezone, "picture": _picture(session, each.id),
+        }  # fmt: skip
+        made += _alert(session, rule, each.id, each.site, list(each.cameras), each.person, each.start, facts, now,
+                       each.end if each.status == "closed" else None)
+    return made
+
+
+def open_at(hours: Sequence[dict[str, Any]], timezone: str, at: int) -> bool:
+    """Whether a time lies in the hours of a rule; one that ends before it begins goes on past midnight."""
+    if not hours:
+        return True
+    local = datetime.fromtimestamp(at / 1e6, UTC).astimezone(ZoneInfo(timezone))
+    day, clock = local.isoweekday(), f"{local:%H:%M}"
+    for each in hours:
+        begin, end = each["begin"], each["end"]
+        if begin < end:
+            if day in each["days"] and begin <= clock < end:
+                return True
+        elif (day in each["days"] and clock >= begin) or ((day - 2) % 7 + 1 in each["days"] and clock < end):
+            return True
+    return False
+
+
+def _picture(session: Session, episode: str) -> str:
+    return session.scalar(select(EvidenceRow.picture).where(
+        EvidenceRow.episode == episode, EvidenceRow.rank >= 0, EvidenceRow.picture != "")
+        .order_by(EvidenceRow.rank).limit(1)) or ""
+
+
+# -- cameras ---------------------------------------------------------------------------------------------------------
+
+
+def _cameras(session: Session, rule: AlertRule, now: int) -> int:
+    """Cameras that should run and have not for long enough, or of which nothing was heard."""
+    state, wish = CameraState, CameraRow
+    silent = now - round(max(SILENT, rule.seconds) * SECOND)
+    down = and_(state.state.in_(("down", "connecting")), state.since <= now - round(rule.seconds * SECOND))
+    query = select(wish, state).join(state, state.id == wish.id).where(
+        wish.running, or_(down, and_(state.state != "ended", state.at <= silent)),
+        ~exists().where(Alert.kind == "camera", Alert.ended.is_(None), wish.id == any_(Alert.cameras)))
+    if rule.site:
+        query = query.where(wish.site == rule.site)
+    if rule.cameras:
+        query = query.where(wish.id.in_(rule.cameras))
+    made = 0
+    for camera, told in session.execute(query.order_by(wish.id).limit(MOST)):
+        since = told.since if told.state in ("down", "connecting") else told.at
+        if not open_at(rule.hours, rule.timezone, now):
+            continue
+        facts = {
+            "id": f"{camera.id}!{since}", "kind": "camera", "site": camera.site, "cameras": [camera.id],
+            "camera_names": [camera.name or camera.id], "state": told.state, "start": since, "end": now,
+            "rule": rule.name, "timezone": rule.timezone, "error": str(told.status.get("error", ""))[:300],
+        }  # fmt: skip
+        made += _alert(session, rule, facts["id"], camera.site, [camera.id], "", since, facts, now, None)
+    return made
+
+
+def camera_names(session: Session, ids: set[str]) -> dict[str, str]:
+    return dict(session.execute(select(CameraRow.id, CameraRow.name).where(CameraRow.id.in_(ids))).all())
+
+
+# -- one alert and its steps -----------------------------------------------------------------------------------------
+
+
+def _alert(session: Session, rule: AlertRule, id: str, site: str, cameras: list[str], person: str, start: int,
+           facts: dict[str, Any], now: int, ended: int | None) -> int:
+    """The alert, and its first step in the same transaction; nothing when there is one."""
+    other = _just_told(session, rule, cameras, person, start)
+    taken = facts["kind"] == "episode" and reviewed(session, id)
+    state = "suppressed" if other else "acknowledged" if taken else "open"
+    row = {
+        "id": id, "kind": facts["kind"], "rule": rule.id, "site": site, "cameras": cameras, "person": person,
+        "state": state, "because": other, "start": start, "ended": ended, "step": 0,
+        "next": _stamp(now) + timedelta(seconds=rule.steps[0]["after"]) if state == "open" else None,
+        "steps": rule.steps, "tell_end": rule.tell_end, "facts": facts,
+    }  # fmt: skip
+    done = session.execute(insert(Alert).values(row).on_conflict_do_nothing().returning(Alert.id)).scalar()
+    if done is None or other:
+        return 0
+    live.tell(session, live.Event("alert.made", {"id": id, "kind": facts["kind"], "state": facts["state"],
+                                                 "start": start}, site, cameras[-1] if cameras else "",
+                                  "compliance.view"))
+    alert = session.get_one(Alert, id)
+    made = _steps(session, alert, now)
+    return made + (_over(session, alert) if ended is not None else 0)
+
+
+def _just_told(session: Session, rule: AlertRule, cameras: list[str], person: str, start: int) -> str:
+    """The alert of this rule that makes another one needless; "": none."""
+    if not rule.cooldown:
+        return ""
+    span = round(rule.cooldown * SECOND)
+    same = Alert.cameras.overlap(cameras) if rule.cooldown_by == "camera" or not person else Alert.person == person
+    return session.scalar(select(Alert.id).where(
+        Alert.rule == rule.id, Alert.state != "suppressed", same, Alert.start > start - span,
+        Alert.start < start + span).order_by(Alert.start.desc()).limit(1)) or ""
+
+
+def _steps(session: Session, alert: Alert, now: int) -> int:
+    """Tell every step that is due."""
+    made = 0
+    while alert.next is not None and alert.next <= _stamp(now):
+        step = alert.steps[alert.step]
+        made += _deliver(session, alert, "escalation" if alert.step else "alert", alert.step, step["channels"])
+        alert.step += 1
+        following = alert.steps[alert.step] if alert.step < len(alert.steps) else None
+        # after the step before; a sender that was away does not catch up on all of them in one moment
+        alert.next = None if following is None else _stamp(now) + timedelta(
+            seconds=max(1.0, following["after"] - step["after"]))
+    session.flush()
+    return made
+
+
+def _deliver(session: Session, alert: Alert, what: str, step: int, channels: Sequence[str]) -> int:
+    rows = [{"id": made_id(), "alert": alert.id, "channel": channel, "what": what, "step": step, "site": alert.site,
+             "facts": alert.facts, "due": func.now()} for channel in dict.fromkeys(channels)]
+    if not rows:
+        return 0
+    return session.execute(insert(Delivery).values(rows).on_conflict_do_nothing()).rowcount
+
+
+def _ended(session: Session, now: int) -> int:
+    """Alerts whose breach is over, whose camera is up again or is no longer wanted."""
+    made = 0
+    over = select(Alert, EpisodeRow).join(EpisodeRow, EpisodeRow.id == Alert.id).where(
+        Alert.kind == "episode", Alert.ended.is_(None), EpisodeRow.status == "closed").limit(MOST)
+    for alert, row in session.execute(over):
+        alert.ended, alert.cameras = row.end, list(row.cameras)
+        alert.facts = alert.facts | {"end": row.end, "state": row.state, "cameras": list(row.cameras), "camera_names":
+                                     [n or c for c, n in _named(session, row.cameras)]}
+        made += _over(session, alert)
+    back = (
+        select(Alert, CameraState, CameraRow).where(Alert.kind == "camera", Alert.ended.is_(None))
+        .outerjoin(CameraState, CameraState.id == Alert.cameras[1])
+        .outerjoin(CameraRow, CameraRow.id == Alert.cameras[1])
+        .where(or_(CameraRow.id.is_(None), ~CameraRow.running, CameraState.id.is_(None),
+                   and_(CameraState.state.in_(("up", "ended")), CameraState.at > now - round(SILENT * SECOND))))
+    ).limit(MOST)  # fmt: skip
+    for alert, state, _ in session.execute(back):
+        again = state is not None and state.state == "up"
+        alert.ended = max(alert.start, state.since) if again else now
+        alert.facts = alert.facts | {"end": alert.ended}
+        alert.next = None  # nobody has to be woken for a camera that runs
+        made += _over(session, alert) if again else 0
+    session.flush()
+    return made
+
+
+def _named(session: Session, cameras: Sequence[str]) -> list[tuple[str, str]]:
+    names = camera_names(session, set(cameras))
+    return [(camera, names.get(camera, "")) for camera in cameras]
+
+
+def _over(session: Session, alert: Alert) -> int:
+    """Tell those who were told that it had begun, if the rule says so."""
+    if alert.state == "suppressed":
+        return 0
+    live.tell(session, live.Event("alert.ended", {"id": alert.id, "end": alert.ended}, alert.site,
+                                  alert.cameras[-1] if alert.cameras else "", "compliance.view"))
+    told = [channel for step in alert.steps[: alert.step] for channel in step["channels"]]
+    return _deliver(session, alert, "end", 0, told) if alert.tell_end else 0
+
+
+def _escalated(session: Session, now: int) -> int:
+    """The next step of alerts that nobody has acknowledged in time."""
+    due = select(Alert).where(Alert.next <= _stamp(now), Alert.state == "open").order_by(Alert.next).limit(MOST)
+    return sum(_steps(session, alert, now) for alert in session.scalars(due.with_for_update()))
+
+
+def acknowledge(session: Session, ids: Sequence[str], user: str) -> list[str]:
+    """Somebody looks after it: no further step is told. -> those that were not yet."""
+    done = session.scalars(
+        update(Alert).where(Alert.id.in_(ids), Alert.state == "open")
+        .values(state="acknowledged", acknowledged_by=user, acknowledged_at=func.now(), next=None).returning(Alert.id)
+    ).all()
+    return list(done)
+
+
+def reviewed(session: Session, id: str) -> bool:
+    """Whether somebody has already taken an episode on before its alert was made."""
+    return session.scalar(select(EpisodeReview.status).where(EpisodeReview.id == id)) in ("acknowledged", "closed")
+
+
+def _stamp(at: int) -> datetime:
+    return datetime.fromtimestamp(at / 1e6, UTC)
+
+
+def _micros(at: datetime) -> int:
+    return round(at.timestamp() * 1e6)
