@@ -7,7 +7,18 @@ from typing import Any, Literal
 
 import msgspec
 
-from pipeline.messages import STATES, Camera, CameraStatus, DeadLetter, Episode, Faces, Ledger, State, Trajectory
+from pipeline.messages import (
+    STATES,
+    Camera,
+    CameraStatus,
+    DeadLetter,
+    Episode,
+    Faces,
+    Ledger,
+    State,
+    Trajectory,
+    WidthReason,
+)
 
 MINUTE = 60_000_000  # µs
 FRESH = 10_000_000  # µs after which a camera's last look is not "now" any more
@@ -61,6 +72,9 @@ class CameraView(msgspec.Struct):
     age: float = 0.0  # seconds since its worker last said anything
     fps_in: float = 0.0
     fps_analysed: float = 0.0
+    analysed_width: int = 0  # pixels; 0: not known yet
+    analysed_why: WidthReason = ""  # as in cameras.status
+    analysed_face: float = 0.0  # of the smaller faces at that width, pixels; 0: none seen
     dropped: int = 0
     error: str = ""
     looked: float | None = None  # seconds since its newest analysed frame; None = none seen yet
@@ -165,6 +179,8 @@ class Summary:
                 view.state, view.since, view.error = status.state, status.since, status.error
                 view.age = max(now - status.at, 0) / 1e6
                 view.fps_in, view.fps_analysed, view.dropped = status.fps_in, status.fps_analysed, status.dropped
+                view.analysed_width, view.analysed_why = status.analysed_width, status.analysed_why
+                view.analysed_face = status.analysed_face
             elif wish and not wish.running:
                 view.state = "stopped"
             if seen:

@@ -288,6 +288,48 @@ async def test_known_faces_are_written_and_a_late_mask_stage_thins(wall: Wall, t
     assert wall.states["a"][-1].error == "its worker stopped"
 
 
+async def test_a_camera_looks_as_closely_as_its_faces_need_it(wall: Wall, topics: Settings, clip: Clip) -> None:
+    """Small faces make its pictures wide, a mask stage that falls silent makes them narrow before one is dropped."""
+    capture = Capture(topics.model_copy(update={"behind": 8.0}))
+    await capture.start()
+    answered = 0
+
+    def answer(pixels: float) -> None:
+        """One face of so many pixels at 1280."""
+        nonlocal answered
+        for frame in wall.frames.get("far", [])[answered:]:
+            side = pixels * frame.width / 1280
+            faces = (Face(frame.id + "#0", (32, 18, 32 + side, 18 + side), 0.9, (), "worn", 0.8),) if side >= 12 else ()
+            wall.see(Faces("far", frame.at, frame.id, "site", width=frame.width, height=frame.height, faces=faces))
+        answered = len(wall.frames.get("far", []))
+
+    def widths() -> list[int]:
+        return [frame.width for frame in wall.frames.get("far", []) if not frame.probe]
+
+    def until_wide() -> bool:
+        answer(22)
+        return len(widths()) > 5 and set(widths()[-5:]) == {1280}
+
+    try:
+        wall.want(camera("far", clip("wide.mp4", seconds=3, size=(1280, 720)), width=0))
+        await wall.until(until_wide)
+        first = wall.frames["far"][0]
+        assert (first.width, first.probe) == (1280, True)
+        assert set(widths()) == {960, 1280}
+        assert not any(frame.ended for frame in wall.frames["far"])  # the stream goes on meanwhile
+        await wall.until(lambda: answer(22) or wall.states["far"][-1].analysed_why == "faces")
+        status = wall.states["far"][-1]
+        assert (status.analysed_width, status.width, status.dropped) == (1280, 1280, 0)
+        assert abs(status.analysed_face - 22) < 1.5
+
+        await wall.until(lambda: widths()[-1] == 640)
+        assert not any(frame.dropped for frame in wall.frames["far"])
+        await wall.until(lambda: wall.states["far"][-1].analysed_width == 640, 3)
+        assert wall.states["far"][-1].analysed_why == "behind"
+    finally:
+        await capture.stop()
+
+
 async def test_two_workers_share_and_hand_on(wall: Wall, topics: Settings, clip: Clip) -> None:
     """kill -9 of one: all cameras publish again within 15 s, those of the other are not interrupted."""
     path = clip("capture.mp4", seconds=3)

@@ -18,11 +18,15 @@ import av
 import cv2
 import numpy as np
 import pytest
+import scenes
 
 from agents import video
 from agents.video import SourceError, utc
+from models import fakes
 from pipeline import capture
-from pipeline.messages import Camera, Source
+from pipeline.flow import TURN, Flow
+from pipeline.messages import Camera, Faces, Frame, Source, decode, encode
+from pipeline.settings import Settings
 
 Clip = Callable[..., Path]
 Number = Callable[[np.ndarray], int]
@@ -396,3 +400,36 @@ def test_decoding_follows_a_change_of_width_at_a_keyframe_and_misses_nothing(
     assert set(like[11:17]) <= {"fine", "both"}  # a keyframe a second
     assert set(like[21:]) <= {"rough", "both"}
     assert {"rough", "fine"} <= set(like)
+
+
+def test_a_recording_chooses_its_width_and_a_replay_of_its_frames_says_the_same(tmp_path: Path) -> None:
+    """Faces of 28 pixels in pictures of 1920, in memory: found at 14 pixels, then looked at as they need it."""
+    for i in range(40):
+        picture = fakes.empty(1920, 1080)
+        if i >= 10:
+            fakes.draw(picture, (400 + 5 * i, 500, 428 + 5 * i, 528), "worn", 1)
+        cv2.imwrite(str(tmp_path / f"{i}.png"), picture)
+    camera = Camera("hall", (Source(str(tmp_path)),))
+
+    def run() -> tuple[list[Frame], list[bytes]]:
+        flow, frames, told = Flow(Settings(audit=0), scenes.Models()), [], []
+        stream = video.frames(camera, start=1_000_000, quality=95, looks=lambda: flow.seen_in("hall"))
+        while turn := list(itertools.islice(stream, TURN)):
+            frames += turn
+            told += [encode(record.message) for record in flow.turn(turn, fill_known=True)]
+        return frames, told
+
+    frames, told = run()
+    assert run() == (frames, told)
+    again = Flow(Settings(audit=0), scenes.Models()).run(frames, fill_known=True)
+    assert [encode(record.message) for record in again] == told
+
+    plain = [f.width for f in frames if not f.ended and not f.probe]
+    assert [w for i, w in enumerate(plain) if not i or plain[i - 1] != w] == [960, 1920]
+    assert 15 <= plain.index(1920) <= 30
+    assert {f.width for f in frames if f.probe} == {1920}
+    faces = [decode(each, Faces) for each in told if b'"frame":' in each and b'"faces":[{' in each]
+    tracks = {face.track for message in faces for face in message.faces}
+    assert {message.width for message in faces} == {960, 1920}
+    assert len(tracks) == 1  # through every change of width
+    assert next(video.frames(camera, start=1)).width == 960  # where nobody says what was seen

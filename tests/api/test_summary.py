@@ -33,7 +33,8 @@ def faces(at: int, *found: Face, **more: Any) -> Faces:
 def test_now_is_the_newest_frame_and_the_minute_counts_people_not_looks() -> None:
     summary = Summary()
     summary.fold(Camera("gate", (Source("file.mp4"),), name="Gate"))
-    summary.fold(CameraStatus("gate", T, "up", T - SECOND, fps_in=25, fps_analysed=5))
+    summary.fold(CameraStatus("gate", T, "up", T - SECOND, fps_in=25, fps_analysed=5, analysed_width=1280,
+                              analysed_why="faces", analysed_face=26.1))
     summary.fold(faces(T - 90 * SECOND, face(0, "none", "long-gone", T)))
     for step in range(5):
         at = T - (5 - step) * SECOND
@@ -41,6 +42,7 @@ def test_now_is_the_newest_frame_and_the_minute_counts_people_not_looks() -> Non
     summary.fold(faces(T, face(0, "worn", "a", T), face(1, "incorrect", "b", T), face(2, "unknown", "", T)))
     (view,) = summary.camera_views(T + SECOND)
     assert (view.name, view.state, view.age, view.looked) == ("Gate", "up", 1.0, 1.0)
+    assert (view.analysed_width, view.analysed_why, view.analysed_face) == (1280, "faces", 26.1)
     assert view.now == Counts(worn=1, incorrect=1, unknown=1)
     assert view.minute == Counts(worn=1, incorrect=1)
 

@@ -50,6 +50,13 @@ def test_a_camera_from_first_to_last(run: Run, topics: Settings, tmp_path: Path)
     assert [s.url for s in wish.sources] == ["rtsp://192.0.2.8/main", "rtsp://192.0.2.7/sub"]
     assert (wish.privacy, wish.fps) == ("anonymous", 2.0)
 
+    assert wish.width == 0  # as its faces need it
+    assert run("edit", "door", "--width", "1280")[0] == 0
+    assert cameras.wishes(topics)["door"].width == 1280
+    assert run("edit", "door", "--width", "auto")[0] == 0
+    assert cameras.wishes(topics)["door"].width == 0
+    assert run("edit", "door", "--width", "wide")[0] == 2
+
     assert run("stop", "door") == (0, "stopped: door")
     assert not cameras.wishes(topics)["door"].running
     assert run("start", "door") == (0, "started: door")
@@ -67,7 +74,8 @@ def test_a_site_file_and_what_the_workers_say(run: Run, topics: Settings, tmp_pa
     assert run("add", "--from", str(site)) == (0, "added: a, b, c")
     now = utc()
     producer = KafkaProducer(**broker.connection(topics))
-    a = CameraStatus("a", now, "up", now - 5_000_000, "host:1", fps_in=25.0, dropped=3, width=1920, height=1080)
+    a = CameraStatus("a", now, "up", now - 5_000_000, "host:1", fps_in=25.0, dropped=3, width=1920, height=1080,
+                     analysed_width=1280, analysed_why="faces", analysed_face=26.2)
     for status in (a, CameraStatus("b", now - 60_000_000, "up", now - 90_000_000)):
         producer.send(broker.topic(topics, "cameras.status"), key=status.camera.encode(), value=encode(status)).get(10)
     producer.close()
@@ -80,6 +88,8 @@ def test_a_site_file_and_what_the_workers_say(run: Run, topics: Settings, tmp_pa
     code, table = run("list")
     assert code == 0
     assert all(word in table for word in ("1920×1080", "plant", "no word for", "waiting for a worker"))
+    assert "1280, auto:" in table
+    assert "(26 px)" in table
     assert "secret" not in text + table
 
 

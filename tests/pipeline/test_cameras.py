@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.cameras import BadCamera, check, faults, load, shown
+from pipeline.cameras import BadCamera, check, faults, load, shown, width
 from pipeline.messages import Camera, Source
 
 GOOD = Camera("door", (Source("rtsp://u:secret@10.0.0.7/main"), Source("clip.mp4", "sub", 640)))
@@ -76,3 +76,15 @@ def test_a_site_file_that_is_wrong_says_all_of_it() -> None:
     assert "sources: expected at least one address" in lines[3]
     with pytest.raises(BadCamera, match="expected a list under `cameras:`, got list"):
         load("- a", {})
+
+
+def test_a_width_is_a_number_or_auto() -> None:
+    text = "cameras:\n- {camera: a, sources: [{url: a.mp4}], width: %s}"
+    assert load(text % "auto", {})[0].width == load("cameras: [{camera: a, sources: [{url: a.mp4}]}]", {})[0].width == 0
+    assert load("width: auto\n" + text % "1280", {})[0].width == 1280
+    with pytest.raises(BadCamera, match=r"a: width: expected pixels, 64..3840, or auto, got 12"):
+        load(text % "12", {})
+    assert (width("auto"), width("1280")) == (0, 1280)
+    for wrong in ("0", "wide", "12", "-960", "9600"):
+        with pytest.raises(ValueError, match=r"expected pixels, 64\.\.3840, or auto"):
+            width(wrong)

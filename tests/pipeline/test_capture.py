@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline import dedup
 from pipeline.capture import (
     SECOND,
     Clock,
@@ -241,3 +242,19 @@ def test_a_frame_carries_the_camera_and_what_is_known() -> None:
     assert mark(CAMERA, 5, ended=True) == Frame(
         "door", 5, site="plant", privacy="anonymous", place=(3.0, 4.0), ended=True
     )
+
+
+def test_the_digest_hardly_depends_on_the_width() -> None:
+    noise = np.random.default_rng(1)
+    image = cv2.resize(noise.integers(0, 255, (27, 48, 3), np.uint8), (1920, 1080), interpolation=cv2.INTER_CUBIC)
+    image = cv2.add(image, noise.integers(0, 12, image.shape, np.uint8))
+    camera = Camera("door", (Source("x.mp4"),))
+    picture = Picture(1920, 1080, planes(image, 1920, 1080))
+    made = {width: frame(camera, 1, picture, 85, width=width, probe=width == 1920) for width in (640, 960, 1280, 1920)}
+    assert [(f.width, f.height, f.probe) for f in made.values()] == [
+        (640, 360, False), (960, 540, False), (1280, 720, False), (1920, 1080, True),
+    ]  # fmt: skip
+    whole = dedup.blocks(made[960].digest)
+    for other in made.values():
+        assert np.abs(dedup.blocks(other.digest) - whole).max() < 1  # a face that changes is 5 levels
+    assert frame(camera, 1, picture, 85).width == 960  # left open, and nobody chose

@@ -148,3 +148,11 @@ def test_a_phone_photo_is_never_dropped(plain: Settings) -> None:
 def test_a_frame_without_a_digest_passes(plain: Settings) -> None:
     stream = [msgspec.structs.replace(f, digest=b"short") for f in frames(grey(), grey())]
     assert len(run(stream, plain)[0]) == 2
+
+
+def test_a_probe_always_passes(plain: Settings) -> None:
+    still = frames(*[grey()] * 4)
+    still[2] = msgspec.structs.replace(still[2], probe=True)
+    passed, ledger = run(still, plain)
+    assert [frame.at for frame in passed] == [still[0].at, still[2].at]
+    assert (ledger.kept, ledger.still) == (2, 2)
