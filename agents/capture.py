@@ -31,7 +31,7 @@ from agents.video import SourceError, utc
 from pipeline import capture, detail
 from pipeline.capture import SECOND
 from pipeline.detail import Choice, Detail, Look
-from pipeline.messages import BadMessage, Box, Camera, CameraStatus, Faces, Frame, decode, encode
+from pipeline.messages import BadMessage, Box, Camera, CameraStatus, Faces, Frame, Source, decode, encode
 from pipeline.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -40,7 +40,11 @@ LOST = 5 * SECOND  # a camera that cannot be reached for so long has ended its s
 TELL = 5 * SECOND  # between two statuses of a camera
 STEADY = 10 * SECOND  # a stream that lasted so long starts the back-off anew
 THIN = SECOND  # between two pictures of a camera while the mask stage is behind
+# Between two changes of the stream because faces ask for another; longer and longer where the other cannot be had.
+OTHER, OTHER_MOST = 60 * SECOND, 3600 * SECOND
 MIB = 1024 * 1024
+
+ANOTHER = "another stream of this camera serves better"  # why a stream is left, which is no fault
 
 State = Literal["up", "down", "stopped", "connecting", "ended"]
 
@@ -100,6 +104,9 @@ class Held:
         self.seen: tuple[tuple[Box, ...], int] = ((), 0)  # known faces and their time
         self.looks: deque[Look] = deque(maxlen=256)  # what was seen, not yet heard by the thread
         self.detail = Detail()  # how wide the pictures are and why
+        self.widths: dict[str, int] = {}  # of the sources that have been open, by address
+        self.chosen_at = 0  # when the stream was last changed for another of the camera's
+        self.patience = OTHER
 
         self.state: State = "connecting" if camera.running else "stopped"
         self.since = utc()
@@ -151,6 +158,8 @@ class Held:
                 error = self._try(stop)
                 if stop.is_set():
                     return
+                if error == ANOTHER:
+                    continue
                 if error is None:
                     self.mark()
                     self.become("ended", stop=stop)
@@ -171,10 +180,10 @@ class Held:
                 self.become("down", f"{type(error).__name__}: {capture.public(str(error))}", stop)
 
     def _try(self, stop: threading.Event) -> str | None:
-        """One round over the sources. What went wrong, or None when a recording is over."""
+        """One round over the sources. What went wrong, ANOTHER, or None when a recording is over."""
         errors = []
-        width = self.camera.width or detail.BASE
-        for source in capture.choose(self.camera.sources, width, self.camera.prefer):
+        width = self._width()
+        for source in self._order(width):
             self.url = capture.public(source.url)
             try:
                 with video.open(
@@ -188,8 +197,11 @@ class Held:
                     if stop.is_set():
                         return None
                     self.video = opened
+                    self.widths[source.url] = opened.width
+                    got = source.url == self._order(width)[0].url
+                    self.patience = OTHER if got else min(2 * self.patience, OTHER_MOST)
                     try:
-                        return self._watch(opened, stop)
+                        return self._watch(opened, stop, source, width)
                     finally:
                         if self.stop is stop:
                             self.video = None
@@ -200,10 +212,19 @@ class Held:
                     break
         return "; ".join(errors) or "expected a source, got none"
 
-    def _watch(self, opened: video.Video, stop: threading.Event) -> None:
+    def _width(self) -> int:
+        """How wide a source should be. None narrower than usual is asked for: it could not show smaller faces."""
+        return self.camera.width or max(self.detail.fit, detail.BASE)
+
+    def _order(self, width: int) -> tuple[Source, ...]:
+        known = [msgspec.structs.replace(s, width=self.widths.get(s.url, s.width)) for s in self.camera.sources]
+        return capture.choose(known, width, self.camera.prefer)
+
+    def _watch(self, opened: video.Video, stop: threading.Event, source: Source, width: int) -> str | None:
+        """`source` is open, chosen as one `width` pixels wide was wanted. ANOTHER: the faces ask for another one."""
         for at, picture in opened:
             if stop.is_set():
-                return
+                return None
             if at <= self.last:
                 continue
             if self.state != "up":
@@ -219,26 +240,39 @@ class Held:
                 continue
             self.kept = at
             late = (at - max(seen_at, self.up_at)) / (self.settings.behind * SECOND)
-            width, probe = self._choose(at, picture, max(late, len(self.queue) / self.settings.queue))
+            choice = self._choose(at, picture, source, max(late, len(self.queue) / self.settings.queue))
             opened.analysed(self.detail.width)
             frame = capture.frame(
-                self.camera, at, picture, self.settings.jpeg_quality, known=boxes, known_at=seen_at, width=width,
-                probe=probe,
+                self.camera, at, picture, self.settings.jpeg_quality, known=boxes, known_at=seen_at,
+                width=choice.width, probe=choice.probe,
             )  # fmt: skip
             self.detail = detail.taken(self.detail, frame.digest, self.settings.block_change)
             self.put(frame, stop)
+            if self._width() != width and at - self.chosen_at > self.patience:
+                self.chosen_at = at
+                if self._order(self._width())[0].url != self._order(width)[0].url:
+                    return ANOTHER
+        return None
 
-    def _choose(self, at: int, picture: capture.Picture, load: float) -> Choice:
-        source = capture.upright(picture)
+    def _choose(self, at: int, picture: capture.Picture, source: Source, load: float) -> Choice:
+        here = capture.upright(picture)
         if self.camera.width:
-            width = min(self.camera.width, source)
+            width = min(self.camera.width, here)
             self.detail = Detail(width, "set")
             return Choice(width)
         chosen = self.detail
         while self.looks:
             chosen = detail.hear(chosen, self.looks.popleft())
-        self.detail, choice = detail.choose(chosen, at, source, load)
+        self.detail, choice = detail.choose(chosen, at, here, load, self._reach(source))
         return choice
+
+    def _reach(self, source: Source) -> int:
+        """How wide the widest of the camera's other sources is. A main stream of which nobody knows: wide enough."""
+        if self.camera.prefer is not None:
+            return 0
+        others = [s for s in self.camera.sources if s.url != source.url]
+        known = (self.widths.get(s.url) or s.width or (detail.STEPS[-1] if s.kind == "main" else 0) for s in others)
+        return max(known, default=0)
 
     def put(self, frame: Frame, stop: threading.Event | None = None) -> None:
         with self.lock:

@@ -61,7 +61,8 @@ class Detail:
     width: int = 0  # in use, pixels; 0: none chosen yet
     why: WidthReason = ""
     source: int = 0  # width of the stream, pixels
-    fit: int = 0  # what the faces ask for, pixels: more than `width` while the stages cannot keep up
+    reach: int = 0  # width of the widest stream that the camera has, pixels
+    fit: int = 0  # what the faces ask for, pixels; `width` is less where the stream is, or the stages cannot keep up
     since: int = 0  # when it came to ask for that
     sizes: tuple[float, ...] = ()  # weights of the faces seen, by size
     looks: float = 0.0  # weight of the looks with faces in them
@@ -103,12 +104,12 @@ def base(source: int) -> int:
 
 
 def hear(detail: Detail, look: Look) -> Detail:
-    """What a look tells. One at the whole width is counted; any other shows its larger faces only, and may raise
-    doubt."""
+    """What a look tells. One at the stream's whole width is counted; any other shows the larger faces only, and may
+    raise doubt."""
     if not detail.source:
         return detail
     widest = steps(detail.source)[-1]
-    faces = [size for size in look.sizes if size * widest >= FEW]
+    faces = [size for size in look.sizes if size * steps(detail.reach)[-1] >= FEW]
     if faces:
         detail = replace(detail, faced=max(detail.faced, look.at))
     if look.width >= widest and look.at - detail.counted >= SPACED:
@@ -142,37 +143,39 @@ def fitting(size: float, source: int, room: float = 1.0) -> int:
     return next((step for step in there if size * step >= room * (WELL if step >= usual else LARGE)), there[-1])
 
 
-def choose(detail: Detail, at: int, source: int, load: float = 0.0) -> tuple[Detail, Choice]:
+def choose(detail: Detail, at: int, source: int, load: float = 0.0, reach: int = 0) -> tuple[Detail, Choice]:
     """How the picture of time `at` is taken, of a stream `source` pixels wide.
 
-    `load`: how far the stages are behind, 1 where pictures begin to be dropped."""
+    `load`: how far the stages are behind, 1 where pictures begin to be dropped. `reach`: width of another, wider stream
+    that could be opened instead; `fit` of what comes back says whether it should."""
     if detail.faced and at - detail.faced > EMPTY:
         detail = replace(detail, sizes=(), looks=0.0, faced=0, doubt=False)
-    there = steps(source)
-    fit, why = _fit(replace(detail, source=source), at)
-    if fit != detail.fit or source != detail.source:
-        detail = replace(detail, source=source, fit=fit, since=at)
+    reach, widest = max(source, reach), steps(source)[-1]
+    there = steps(reach)
+    fit, why = _fit(replace(detail, reach=reach), at)
+    if fit != detail.fit or source != detail.source or reach != detail.reach:
+        detail = replace(detail, source=source, reach=reach, fit=fit, since=at)
     detail = _eased(detail, at, load, there.index(fit))
-    width = there[there.index(fit) - detail.eased]
+    width = min(widest, there[there.index(fit) - detail.eased])
     saved = min(SAVED, detail.saved + (at - detail.refilled) / EVERY)
     detail = replace(detail, width=width, why="behind" if detail.eased else why, saved=saved, refilled=at)
-    if width == there[-1] or detail.eased or load >= EASY or not _due(detail, at):
+    if width == widest or detail.eased or load >= EASY or not _due(detail, at):
         return detail, Choice(width)
-    return replace(detail, probed=at, saved=saved - 1, doubt=False), Choice(there[-1], probe=True)
+    return replace(detail, probed=at, saved=saved - 1, doubt=False), Choice(widest, probe=True)
 
 
 def _fit(detail: Detail, at: int) -> tuple[int, WidthReason]:
     """The width that the faces seen ask for, and whether there were any to ask."""
-    there = steps(detail.source)
-    now = detail.fit if detail.fit in there else base(detail.source)
+    usual = base(detail.reach)
+    now = detail.fit if detail.fit in steps(detail.reach) else usual
     if not detail.looks:
-        return base(detail.source), "nobody"
+        return usual, "nobody"
     if detail.looks < ENOUGH:
-        return now, "nobody" if now == base(detail.source) else "faces"
+        return now, "nobody" if now == usual else "faces"
     size = smaller(detail)
-    wanted = fitting(size, detail.source)
+    wanted = fitting(size, detail.reach)
     if wanted < now:
-        wanted = now if at - detail.since < STAY else min(now, fitting(size, detail.source, ROOM))
+        wanted = now if at - detail.since < STAY else min(now, fitting(size, detail.reach, ROOM))
     return wanted, "faces"
 
 

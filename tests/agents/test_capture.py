@@ -330,6 +330,33 @@ async def test_a_camera_looks_as_closely_as_its_faces_need_it(wall: Wall, topics
         await capture.stop()
 
 
+async def test_small_faces_bring_the_main_stream_in_place_of_the_smaller_one(
+    wall: Wall, worker: Capture, clip: Clip
+) -> None:
+    main, sub = clip("wide.mp4", seconds=3, size=(1280, 720)), clip("half.mp4", seconds=3, size=(960, 540))
+    sources = Source(str(main), "main", 1280), Source(str(sub), "sub", 960)
+    wall.want(Camera("two", sources, loop=True))
+    answered = 0
+
+    def answer() -> bool:
+        nonlocal answered
+        for frame in wall.frames.get("two", [])[answered:]:
+            side = 20 * frame.width / 1280
+            face = Face(frame.id + "#0", (32, 18, 32 + side, 18 + side), 0.9, (), "worn", 0.8)
+            wall.see(Faces("two", frame.at, frame.id, "site", width=frame.width, height=frame.height, faces=(face,)))
+        answered = len(wall.frames.get("two", []))
+        return answered > 3 and wall.frames["two"][-1].width == 1280
+
+    await wall.until(answer)
+    frames = wall.frames["two"]
+    assert [frames[0].source_width, frames[-1].source_width] == [960, 1280]
+    assert not any(frame.ended for frame in frames)  # it is the same camera, tracks go on
+    assert rising(frames)
+    await wall.until(lambda: wall.states["two"][-1].analysed_width == 1280)
+    status = wall.states["two"][-1]
+    assert (status.state, status.url, status.reconnects) == ("up", str(main), 0)
+
+
 async def test_two_workers_share_and_hand_on(wall: Wall, topics: Settings, clip: Clip) -> None:
     """kill -9 of one: all cameras publish again within 15 s, those of the other are not interrupted."""
     path = clip("capture.mp4", seconds=3)

@@ -216,3 +216,20 @@ def test_the_same_looks_give_the_same_choices() -> None:
         return run.run(300, lambda second: noise.uniform(14, 90, int(noise.integers(0, 4))).tolist())
 
     assert once() == once()
+
+
+def test_a_wider_stream_is_asked_for_where_the_one_in_use_shows_small_faces() -> None:
+    """A sub-stream of 960 pixels is open, the main one has 1920."""
+    now, at = Detail(), START
+    for _ in range(20):
+        now, choice = detail.choose(now, at, 960, reach=1920)
+        assert (choice.width, choice.probe, now.width) == (960, False, 960)
+        now = detail.hear(now, Look(at, choice.width, (15 / 960,)))
+        at += SECOND
+    assert (now.fit, now.why) == (1920, "faces")
+    now, choice = detail.choose(now, at, 1920, reach=960)  # it was opened
+    assert choice == Choice(1920)
+    for _ in range(1000):
+        now, choice = detail.choose(now, at, 1920, reach=960)
+        at += SECOND
+    assert (now.fit, now.why) == (960, "nobody")  # the sub-stream would do
