@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli import analyse, api, cameras, dead_letters, demo, models, replay, tables, topics, up, worker
+from cli import alerts, analyse, api, cameras, dead_letters, demo, models, replay, tables, topics, up, worker
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
                   help="Mask-compliance analytics on camera streams.")
@@ -21,6 +21,7 @@ app.command()(up.down)
 app.command()(up.status)
 app.command()(up.doctor)
 app.command()(api.api)
+app.command()(alerts.alerts)
 app.command()(worker.worker)
 app.command()(tables.materialise)
 app.command()(tables.migrate)

@@ -117,6 +117,7 @@ def _start(all_: Supervisor, settings: Settings, console: Console, demo: bool, w
     for number in range(1, workers + 1):
         all_.start(f"worker-{number}", [*US, "worker"], env)
     all_.start("materialiser", [*US, "materialise"], env)
+    all_.start("alerts", [*US, "alerts"], env)
     with _step(console, "starting the page") as done:
         page = all_.start("api", [*US, "api"], env)
         _answering(settings, page)

@@ -19,7 +19,7 @@ ADDRESS = "https://oapi.dingtalk.com/robot/send"
 WRONG = frozenset({300001, 310000, 400013, 400101, 400102})  # no such robot; wrong signature; switched off
 
 
-class DingTalk(msgspec.Struct, tag_field="kind", tag="dingtalk", forbid_unknown_fields=True):
+class DingTalk(msgspec.Struct, tag_field="kind", tag="dingtalk"):
     """A group's robot, by its access token."""
 
     token: SecretName  # access_token of the robot's address

@@ -20,7 +20,7 @@ ADDRESS = "https://open.feishu.cn/open-apis/bot/v2/hook"
 WRONG = frozenset({19001, 19021, 19022, 19024, 9499})  # no such robot; wrong signature, address or word; malformed
 
 
-class Feishu(msgspec.Struct, tag_field="kind", tag="feishu", forbid_unknown_fields=True):
+class Feishu(msgspec.Struct, tag_field="kind", tag="feishu"):
     """A group's robot, by the token at the end of its address."""
 
     token: SecretName

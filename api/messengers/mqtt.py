@@ -19,7 +19,7 @@ CONNACK, PUBACK = 0x20, 0x40
 WHY = {1: "protocol version", 2: "client id", 3: "server away", 4: "user or password", 5: "not allowed"}
 
 
-class Mqtt(msgspec.Struct, tag_field="kind", tag="mqtt", forbid_unknown_fields=True):
+class Mqtt(msgspec.Struct, tag_field="kind", tag="mqtt"):
     """A broker and a topic."""
 
     host: Host

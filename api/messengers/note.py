@@ -54,7 +54,8 @@ class Note(msgspec.Struct, frozen=True):
     def json(self) -> dict[str, Any]:
         """For programs."""
         return {"id": self.id, "what": self.what, "title": self.title, "text": "\n".join(self.lines),
-                "link": self.link, **{name: value for name, value in self.facts.items() if name != "picture"}}
+                "link": self.link, "alert": self.facts.get("id", ""),
+                **{name: value for name, value in self.facts.items() if name not in ("id", "picture")}}
 
 
 def secret(name: str) -> str:

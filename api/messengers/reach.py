@@ -69,7 +69,7 @@ class Reach:
 
 
 @contextlib.contextmanager
-def deadline(made: socket.socket, seconds: float = WHOLE) -> Iterator[None]:
+def deadline(made: socket.socket) -> Iterator[None]:
     """Whatever is read or written meanwhile ends by then, also when TLS has been put around it."""
     own = made.dup()
 
@@ -77,7 +77,7 @@ def deadline(made: socket.socket, seconds: float = WHOLE) -> Iterator[None]:
         with contextlib.suppress(OSError):
             own.shutdown(socket.SHUT_RDWR)
 
-    timer = threading.Timer(seconds, end)
+    timer = threading.Timer(WHOLE, end)
     timer.daemon = True
     timer.start()
     try:

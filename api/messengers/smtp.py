@@ -21,7 +21,7 @@ Mailbox = Annotated[str, Meta(
     max_length=254, examples=["safety@example.org"])]
 
 
-class Smtp(msgspec.Struct, tag_field="kind", tag="smtp", forbid_unknown_fields=True):
+class Smtp(msgspec.Struct, tag_field="kind", tag="smtp"):
     """A mail server and who gets the mail."""
 
     host: Host

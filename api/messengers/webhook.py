@@ -15,7 +15,7 @@ from api.messengers.reach import Reach, post
 PICTURES = True
 
 
-class Webhook(msgspec.Struct, tag_field="kind", tag="webhook", forbid_unknown_fields=True):
+class Webhook(msgspec.Struct, tag_field="kind", tag="webhook"):
     """An address that takes JSON."""
 
     url: Url

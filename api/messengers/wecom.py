@@ -18,7 +18,7 @@ LONGEST = 2048  # bytes of a text
 WRONG = frozenset({93000, 40058, 40008})  # no such robot; the message is malformed
 
 
-class WeCom(msgspec.Struct, tag_field="kind", tag="wecom", forbid_unknown_fields=True):
+class WeCom(msgspec.Struct, tag_field="kind", tag="wecom"):
     """A group's robot, by its key."""
 
     token: SecretName  # the key of the robot's address

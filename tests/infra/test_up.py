@@ -19,7 +19,7 @@ from infra.local import process
 pytestmark = [pytest.mark.kafka, pytest.mark.models, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-CHILDREN = {"worker-1", "api", "materialiser", "vectors"}
+CHILDREN = {"worker-1", "api", "materialiser", "alerts", "vectors"}
 
 
 @pytest.fixture
