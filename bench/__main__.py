@@ -24,18 +24,19 @@ Footage = Annotated[Path, typer.Option(help="Folder with more clips; skipped whe
 Only = Annotated[str, typer.Option(help="Only clips whose name has this in it.")]
 PAGE = Path("docs/performance.md")
 BUILD, FOOTAGE = Path("build"), Path("../shared/data/video")
+PREDECESSOR = Path("../shared/data/baseline/aizoo_face_mask_detection_260.pb")
 
 
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context, out: Out = BUILD, data: Data = None) -> None:
-    """Measure cameras per core, overhead, latency, two workers, dedup and the cost of each step.
+    """Measure cameras per core, overhead, latency, two workers, dedup, the cost of each step and of the detector.
 
     Without a command: all of them, about 25 minutes; nothing else should run on the machine meanwhile.
 
     Example: python -m bench percore --repeats 3 --only busy
     """
     if context.invoked_subcommand is None:
-        for each in (percore, steps, sampling, live, workers):
+        for each in (percore, detect, steps, sampling, live, workers):
             each(out=out, data=data)
         console.print(f"written: {out / 'bench.json'}, {out / 'bench.md'}")
         console.print(f"`python -m bench report` puts the figures into {PAGE}")
@@ -54,6 +55,26 @@ def percore(out: Out = BUILD, data: Data = None, repeats: Repeats = 3, footage: 
     def work(settings: Settings, say: Callable[[str], None]) -> Section:
         chosen = [clip for clip in clips.every(settings.data, footage, say) if only in clip.name]
         return measurement.measure(settings, chosen, repeats, say)
+
+    _run(work, out, data)
+
+
+@app.command()
+def detect(
+    out: Out = BUILD, data: Data = None, repeats: Repeats = 7, footage: Footage = FOOTAGE, only: Only = "",
+    predecessor: Annotated[Path, typer.Option(help="Its frozen graph; ours alone when it is not there.")] = PREDECESSOR,
+) -> None:
+    """Detector and mask state of a 640×360 picture against the predecessor's network: cost, and what both find.
+
+    Example: python -m bench detect --only demo
+    """
+    from bench import clips
+    from bench import detect as measurement
+
+    def work(settings: Settings, say: Callable[[str], None]) -> Section:
+        told = [clip for clip in [*clips.demo(settings.data), *clips.real(footage)] if clip.truth]
+        there = [clip for clip in told if only in clip.name]
+        return measurement.measured(settings, there, predecessor, repeats, say)
 
     _run(work, out, data)
 

@@ -17,6 +17,7 @@ from pipeline.messages import Box
 from pipeline.settings import Settings
 
 BEGIN = 946_684_800_000_000  # µs UTC, time of a clip's first picture
+Make = Callable[[str, Settings], Callable[..., Any]]  # a side's name -> what it does when asked
 Found = list[tuple[float, tuple[Box, ...]]]  # second of the clip, faces in pixels of the analysed picture
 
 # What is measured. The plain loop does the least that finds faces; ours does all that the live system does between the
@@ -111,16 +112,17 @@ def ours(clip: Clip, fps: float, width: int, settings: Settings, models: Any) ->
 class Side:
     """A process of its own, pinned to a core, that runs passes when asked: nothing of one side weighs on the other."""
 
-    def __init__(self, name: str, settings: Settings, core: int) -> None:
+    def __init__(self, name: str, settings: Settings, core: int, make: Make | None = None) -> None:
         self.name = name
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(name, theirs, settings, core), daemon=True)
+        self.process = context.Process(target=_serve, args=(make or _side, name, theirs, settings, core), daemon=True)
         self.process.start()
         theirs.close()
 
-    def run(self, clip: Clip, fps: float, width: int) -> Pass:
-        self.pipe.send((clip, fps, width))
+    def run(self, *asked: Any) -> Any:
+        """What the function that was made answers: of `_side`'s a Pass to (clip, fps, width)."""
+        self.pipe.send(asked)
         try:
             told = self.pipe.recv()
         except EOFError:
@@ -137,8 +139,9 @@ class Side:
 
 
 @contextmanager
-def opened(names: tuple[str, ...], settings: Settings, core: int) -> Iterator[dict[str, Side]]:
-    sides = {name: Side(name, settings, core) for name in names}
+def opened(names: tuple[str, ...], settings: Settings, core: int, make: Make | None = None
+           ) -> Iterator[dict[str, Side]]:
+    sides = {name: Side(name, settings, core, make) for name in names}
     try:
         yield sides
     finally:
@@ -146,13 +149,13 @@ def opened(names: tuple[str, ...], settings: Settings, core: int) -> Iterator[di
             side.close()
 
 
-def _serve(name: str, pipe: Connection, settings: Settings, core: int) -> None:
+def _serve(make: Make, name: str, pipe: Connection, settings: Settings, core: int) -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.sched_setaffinity(0, {core})
     import cv2
 
     cv2.setNumThreads(1)
-    run = _side(name, settings)
+    run = make(name, settings)
     while True:
         try:
             asked = pipe.recv()

@@ -203,3 +203,29 @@ def detectors(
     typer.echo(f"\n{contest.counts(results)}. Recall is in %, at the score with as many false finds as ours, if not "
                "said otherwise; brackets: 95 % intervals. ms: processor time, median (least–most) of "
                f"{contest.ROUNDS} rounds.")
+
+
+@app.command()
+def runtimes() -> None:
+    """Time the detector on each runtime that is installed, at three picture sizes; says which one is in use and why.
+
+    Example: maskwatch models runtimes
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from models import runtime
+    from models import runtimes as measurement
+    from pipeline.settings import Settings
+
+    settings = Settings()
+    with _told():
+        choice = runtime.chosen(settings.runtime)
+        lines = measurement.measured(settings)
+    table = Table("runtime", "picture", "ms", "least–most", "times as quick", "boxes apart, px", box=None)
+    for line in lines:
+        table.add_row(line.runtime, f"{line.size[0]}×{line.size[1]}", f"{line.cost:.1f}",
+                      f"{line.least:.1f}–{line.most:.1f}", f"{line.gain:.2f}", f"{line.apart:.2f}")
+    Console().print(table)
+    typer.echo(f"processor time on one thread, both passes, median of {measurement.ROUNDS} rounds in turn")
+    typer.echo(f"in use: {choice.runtime} {choice.precision} ({choice.why}); {runtime.advice(choice)}".rstrip("; "))

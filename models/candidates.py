@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.face import OVERLAP, SHORT, Found, padded, resized, suppress
+from models.face import OVERLAP, SMALL, Found, padded, resized, suppress
 from models.manifest import Broken
 from models.runtime import Network, OpenVino
 
@@ -88,6 +88,16 @@ class BlazeFace:
         return _best(boxes.astype(np.float32), scores[keep], np.zeros((int(keep.sum()), 5, 2), np.float32))
 
 
+class AtLeast:
+    """`find` on pictures whose longer side is at least `side`."""
+
+    def __init__(self, find: Find, side: int) -> None:
+        self.find, self.side = find, side
+
+    def __call__(self, picture: NDArray[np.uint8]) -> Found:
+        return Enlarged(self.find, max(1.0, self.side / max(picture.shape[:2])))(picture)
+
+
 class Enlarged:
     """`find` on the picture `times` as large."""
 
@@ -95,7 +105,7 @@ class Enlarged:
         self.find, self.times = find, times
 
     def __call__(self, picture: NDArray[np.uint8]) -> Found:
-        found = self.find(resized(picture, self.times))
+        found = self.find(resized(picture, self.times) if self.times != 1 else picture)
         return Found(found.boxes / np.float32(self.times), found.scores, found.landmarks / np.float32(self.times))
 
 
@@ -123,7 +133,7 @@ def _best(boxes: NDArray[np.float32], scores: NDArray[np.float32], landmarks: ND
 
 def other(weights: Path, score: float) -> Find:
     """The detector whose weights the file holds, as report.recognised told."""
-    return CenterFace(weights, score, SHORT) if weights.suffix == ".onnx" else BlazeFace(weights, score)
+    return CenterFace(weights, score, SMALL) if weights.suffix == ".onnx" else BlazeFace(weights, score)
 
 
 def outputs(weights: Path) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import measure, registry
-from models.candidates import BlazeFace, CenterFace, Enlarged, Find, Tiled
+from models.candidates import AtLeast, BlazeFace, CenterFace, Enlarged, Find, Tiled
 from models.face import Finder, Found
 from models.labelled import Labelled
 from models.manifest import checked
@@ -55,25 +55,26 @@ def entries(settings: Settings, others: dict[str, Path], predecessor: Path | Non
     """Ours first. `others`: candidates by name, as fetch.candidates gives them."""
     weights = checked(settings.data / "models", "yunet")[0]
     network, score = Network(weights), settings.face_score
-    ours = Finder(network, FLOOR)
+    ours, plain = Finder(network, FLOOR), Finder(network, FLOOR, short=0)
     out = [
         Entry("YuNet, as it runs", ours, score),
-        Entry("YuNet, one pass", Finder(network, FLOOR, coarse=0), score),
-        Entry("YuNet, never enlarged", Finder(network, FLOOR, short=0), score),
+        Entry("YuNet, as they come", plain, score),
+        Entry("YuNet, at least 640", AtLeast(plain, 640), score),
+        Entry("YuNet, at least 640, one pass", AtLeast(Finder(network, FLOOR, short=0, coarse=0), 640), score),
+        Entry("YuNet, at least 1024", AtLeast(plain, 1024), score),
+        Entry("YuNet, at least 1280", AtLeast(plain, 1280), score),
         Entry("YuNet, × 1.5", Enlarged(Finder(network, FLOOR, short=0, long=10_000), 1.5), score),
-        Entry("YuNet, from 1024", Finder(network, FLOOR, short=1024), score),
-        Entry("YuNet, from 1280", Finder(network, FLOOR, short=1280), score),
-        Entry("YuNet, whole and 2 × 2 tiles", Tiled(ours), score),
+        Entry("YuNet, whole and 2 × 2 tiles", Tiled(AtLeast(plain, 640)), score),
     ]
     if bfloat16() and "centerface" in others:  # OpenVINO is what CenterFace needs too
         out.append(Entry("YuNet, OpenVINO bf16",
                          Finder(registry.detector(weights, Choice("openvino", "bf16", "")), FLOOR), score))
     for name, path in others.items():
         if name == "centerface":
-            out += [Entry("CenterFace, never enlarged", CenterFace(path, FLOOR), 0.5),
-                    Entry("CenterFace, from 640", CenterFace(path, FLOOR, 640), 0.5)]
+            out += [Entry("CenterFace, as they come", CenterFace(path, FLOOR), 0.5),
+                    Entry("CenterFace, at least 640", CenterFace(path, FLOOR, 640), 0.5)]
             if bfloat16():
-                out.append(Entry("CenterFace, from 640, bf16", CenterFace(path, FLOOR, 640, "bf16"), 0.5))
+                out.append(Entry("CenterFace, at least 640, bf16", CenterFace(path, FLOOR, 640, "bf16"), 0.5))
         else:
             out.append(Entry(name.replace("blazeface_", "BlazeFace, "), BlazeFace(path, FLOOR), 0.5))
     if predecessor:

@@ -80,6 +80,7 @@ def _lite(weights: Path) -> Any:
 
 
 def _graph(weights: Path) -> Any:
+    """As it ran it: a session on the frozen graph; on one thread."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
@@ -88,9 +89,11 @@ def _graph(weights: Path) -> Any:
     read = {name for node in told.node for name in node.input}
     given = [f"{node.name}:0" for node in told.node if node.op == "Placeholder"]
     made = [f"{node.name}:0" for node in told.node if node.name not in read and node.op == "ConcatV2"]
-    whole = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(told, name=""), [])
-    pruned = whole.prune(given, made)
-    return lambda given: _told(weights, [each.numpy() for each in pruned(tf.constant(given))])
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(told, name="")
+    one = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+    session = tf.compat.v1.Session(graph=graph, config=one)
+    return lambda picture: _told(weights, session.run(made, {given[0]: picture}))
 
 
 def _told(weights: Path, outputs: list[NDArray[Any]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

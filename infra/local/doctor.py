@@ -54,6 +54,7 @@ def examine(settings: Settings) -> Iterator[Check]:
         yield _java()
         yield _jars()
     yield _weights(settings)
+    yield _runtime(settings)
     if not settings.kafka:
         yield _port(
             "broker's port", settings.kafka_port, settings.data / "kafka" / "broker.json", "MASKWATCH_KAFKA_PORT"
@@ -170,6 +171,19 @@ def _weights(settings: Settings) -> Check:
         return Check("weights", "missing", str(error), "maskwatch models fetch")
     found = f"not there or changed: {', '.join(names)}" if names else "all there"
     return _check(not names, "weights", found, "maskwatch models fetch")
+
+
+def _runtime(settings: Settings) -> Check:
+    """What the models run on here, on how many threads, and why."""
+    try:
+        from models import runtime
+
+        choice = runtime.chosen(settings.runtime)
+    except Exception as error:
+        return Check("runtime", "missing", str(error), "pip install 'maskwatch[openvino]', or MASKWATCH_RUNTIME=litert")
+    threads = f"{settings.cores} thread{'s' * (settings.cores > 1)} a stage, a picture each"
+    parts = [f"{choice.runtime} {choice.precision}, {threads}", choice.why, runtime.advice(choice)]
+    return Check("runtime", "ok", "; ".join(part for part in parts if part))
 
 
 def _port(name: str, port: int, pid_file: Path, setting: str) -> Check:

@@ -22,7 +22,8 @@ def test_a_cell_is_decoded_into_a_face_in_pixels():
 
 
 def test_small_pictures_are_enlarged_and_large_ones_reduced():
-    assert face.scaling(320, 180) == 2
+    assert face.scaling(512, 288) == 2
+    assert face.scaling(640, 360) == 1
     assert face.scaling(960, 540) == 1
     assert face.scaling(3840, 2160) == 0.5
 
