@@ -16,9 +16,11 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from sqlalchemy.orm import Session
 
-from api import auth, db, problems
+from api import auth, db, metrics, problems
+from api.idempotency import Idempotency
 from api.live import Hub
 from api.permissions import Who
+from api.publish import Producer
 from api.routes import ROUTERS
 from api.watch import Watch
 from pipeline.settings import Settings
@@ -38,9 +40,14 @@ def create_app(settings: Settings) -> Litestar:
         app.state.watch.start()
         app.state.hub = Hub(db.url(settings))
         await app.state.hub.start()
+        app.state.producer = Producer(settings, make)
+        app.state.producer.start()
+        figures = metrics.register(app)
         try:
             yield
         finally:
+            metrics.unregister(figures)
+            await sync_to_thread(app.state.producer.stop)
             await app.state.hub.stop()
             app.state.watch.stop()
             engine.dispose()
@@ -67,6 +74,7 @@ def create_app(settings: Settings) -> Litestar:
         ROUTERS,
         lifespan=[alive],
         guards=[auth.guard],
+        middleware=[metrics.CONFIG.middleware, Idempotency()],
         dependencies={
             "db": Provide(session),
             "who": Provide(who, sync_to_thread=True),

@@ -6,6 +6,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 from alembic import command
@@ -19,10 +23,10 @@ VERSIONS = FOLDER / "versions"
 LOCK = 7_041_001  # advisory: two processes that start together migrate one after the other
 
 
-def config(connection: Connection) -> Config:
+def config(connection: Connection, versions: Path = VERSIONS) -> Config:
     made = Config()
     made.set_main_option("script_location", str(FOLDER))
-    made.set_main_option("version_locations", str(VERSIONS))
+    made.set_main_option("version_locations", str(versions))
     made.set_main_option("path_separator", "os")
     made.attributes["connection"] = connection
     return made
@@ -47,17 +51,16 @@ def differences(engine: Engine) -> list[object]:
 
 
 def write(engine: Engine, name: str, first: bool = False) -> Path:
-    """The next migration; the database is at the newest one afterwards, or empty when `first`."""
-    found = sorted(VERSIONS.glob("[0-9]*.py"))
-    if first:
-        for each in found:
-            each.unlink()
-        found = []
-    number = f"{len(found) + 1:04}"
-    with engine.begin() as connection:
-        made = config(connection)
-        if found:
+    """The next migration, put in place whole; `engine` has an empty database."""
+    with tempfile.TemporaryDirectory() as folder, engine.begin() as connection:
+        if not first:
+            shutil.copytree(VERSIONS, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        made, number = config(connection, Path(folder)), f"{len(list(Path(folder).glob('[0-9]*.py'))) + 1:04}"
+        if not first:
             command.upgrade(made, "head")
         command.revision(made, name, autogenerate=True, rev_id=number)
-    (path,) = VERSIONS.glob(f"{number}_*.py")
-    return path
+        (new,) = Path(folder).glob(f"{number}_*.py")
+        for words in (["check", "--fix", "--ignore=E501"], ["format"]):
+            subprocess.run([sys.executable, "-m", "ruff", words[0], "--quiet", *words[1:], str(new)], check=False)
+        shutil.copyfile(new, VERSIONS / f".{new.name}")
+        return (VERSIONS / f".{new.name}").replace(VERSIONS / new.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +20,4 @@ with tempfile.TemporaryDirectory() as folder:
         engine.dispose()
     finally:
         server.stop()
-subprocess.run([sys.executable, "-m", "ruff", "check", "--fix", "--quiet", str(path)], check=False)
-subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", str(path)], check=False)
 print(path)
