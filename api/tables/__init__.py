@@ -8,11 +8,15 @@ from api.tables import (
     compliance,
     deliveries,
     episodes,
+    erased,
     idempotency,
     inspections,
     offsets,
     outbox,
+    people,
+    recognised,
     requests,
+    retention,
     sightings,
     trajectories,
     users,
@@ -27,11 +31,15 @@ __all__ = [
     "compliance",
     "deliveries",
     "episodes",
+    "erased",
     "idempotency",
     "inspections",
     "offsets",
     "outbox",
+    "people",
+    "recognised",
     "requests",
+    "retention",
     "sightings",
     "trajectories",
     "users",
@@ -40,4 +48,4 @@ __all__ = [
 
 # In the order in which a topic's records are folded.
 FOLDS: list[Fold] = [*cameras.FOLDS, *compliance.FOLDS, *sightings.FOLDS, *trajectories.FOLDS, *episodes.FOLDS,
-                     *vectors.FOLDS]
+                     *vectors.FOLDS, *recognised.FOLDS, *inspections.FOLDS]
