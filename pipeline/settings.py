@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -99,4 +101,15 @@ class Settings(BaseSettings):
 
     @property
     def cores(self) -> int:
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or available()
+
+
+def available(group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores this process may use: those it may run on, and no more than its container's share of processor time."""
+    cores = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):  # no such limit: "max", -1, or no such file
+        limit, period = ((group / "cpu.max").read_text().split() if (group / "cpu.max").exists() else
+                         [(group / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")])
+        if int(limit) > 0:
+            cores = min(cores, max(1, math.ceil(int(limit) / int(period))))
+    return cores

@@ -183,7 +183,9 @@ def _runtime(settings: Settings) -> Check:
         return Check("runtime", "missing", str(error), "pip install 'maskwatch[openvino]', or MASKWATCH_RUNTIME=litert")
     threads = f"{settings.cores} thread{'s' * (settings.cores > 1)} a stage, a picture each"
     parts = [f"{choice.runtime} {choice.precision}, {threads}", choice.why, runtime.advice(choice)]
-    return Check("runtime", "ok", "; ".join(part for part in parts if part))
+    return _check(settings.cores <= settings.batch, "runtime", "; ".join(part for part in parts if part),
+                  f"a stage takes {settings.batch} messages at a time, so some threads would wait: "
+                  f"MASKWATCH_BATCH={2 * settings.cores}, or several workers with MASKWATCH_THREADS", "warning")
 
 
 def _port(name: str, port: int, pid_file: Path, setting: str) -> Check:

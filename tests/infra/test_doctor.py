@@ -25,6 +25,7 @@ def test_a_bare_data_folder_lacks_only_the_weights(tmp_path: Path) -> None:
     assert found["weights"].mend == "maskwatch models fetch"
     assert found["broker's jars"].found.startswith("Apache Kafka 4.")
     assert found["broker"].found == "the embedded one, not running"
+    assert found["runtime"].found.startswith(f"litert f32, {settings.cores} thread")
 
 
 def test_taken_ports_are_named_with_who_has_them(tmp_path: Path) -> None:

@@ -117,6 +117,24 @@ def test_the_command_writes_the_page_and_says_what_it_does_not_understand(weight
     assert "expected a .tflite file" in refused.output
 
 
+def test_an_onnx_file_is_told_by_its_outputs(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    def made(*names):
+        nodes = [helper.make_node("Relu", ["picture"], [name]) for name in names]
+        shape = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8])
+                 for name in ("picture", *names)}
+        graph = helper.make_graph(nodes, "g", [shape["picture"]], [shape[name] for name in names])
+        path = tmp_path / f"{names[0]}.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8), path)
+        return path
+
+    assert report.recognised(made("537", "538", "539", "540")) == "detector"
+    with pytest.raises(report.Broken, match=r"expected CenterFace \(outputs 537.*got outputs cls, box; our own models"):
+        report.recognised(made("cls", "box"))
+
+
 @pytest.mark.models
 def test_weights_are_told_by_their_input_and_measured_beside_ours(weights, shared):
     from models.manifest import checked
