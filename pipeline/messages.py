@@ -241,6 +241,7 @@ class Camera(msgspec.Struct, frozen=True):
     blur_others: bool = False  # what the site wants, as in Frame
     policy: Policy | None = None  # what is required in its picture, with its zones; as in Frame
     prefer: int | None = None  # index of the source to try first; None: the best fitting
+    changed: int = 0  # when the API wrote it, µs UTC, growing with every change; 0: written by the command
 
 
 class CameraStatus(msgspec.Struct, frozen=True):
