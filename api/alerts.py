@@ -187,7 +187,7 @@ def _deliver(session: Session, alert: Alert, what: str, step: int, channels: Seq
              "facts": alert.facts, "due": func.now()} for channel in dict.fromkeys(channels)]
     if not rows:
         return 0
-    return session.execute(insert(Delivery).values(rows).on_conflict_do_nothing()).rowcount
+    return len(session.scalars(insert(Delivery).values(rows).on_conflict_do_nothing().returning(Delivery.id)).all())
 
 
 def _ended(session: Session, now: int) -> int:

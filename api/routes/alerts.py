@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 from litestar import Router, delete, get, post, put
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_204_NO_CONTENT
 from msgspec import Meta
 from sqlalchemy import select
@@ -22,13 +22,13 @@ from api.dependencies import By, Db
 from api.pages import Cursor, Limit, Page, take
 from api.permissions import Scope, Who
 from api.problems import Problem, missing
+from api.routes import filters
 from api.routes.deliveries import DeliveryView, reachable, shown
 from api.tables import audit
 from api.tables.alerts import Alert, AlertRule
 from api.tables.deliveries import Delivery
 from api.tables.episodes import covers, visible
 
-AlertId = Annotated[str, Meta(min_length=1, max_length=200, pattern=fields.CLEAN)]
 MadeId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
 Clock = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$")]
 Kind = Literal["episode", "camera"]
@@ -134,8 +134,8 @@ def find(db: Session, id: str, scope: Scope) -> Alert:
 
 
 @get("/alerts", opt=needs("compliance.view"), sync_to_thread=True, summary="Alerts, the newest first")
-def every(db: Db, who: By, since: FromQuery[fields.Micros | None] = None, until: FromQuery[fields.Micros | None] = None,
-          site: FromQuery[fields.AnySite] = "", camera: FromQuery[fields.AnyCamera] = "",
+def every(db: Db, who: By, since: filters.Since = None, until: filters.Until = None,
+          site: filters.Site = "", camera: filters.Camera = "",
           kind: FromQuery[Kind | None] = None, told: AnyState = None,
           going: FromQuery[bool | None] = None, cursor: Cursor = None, limit: Limit = 50) -> Page[AlertView]:
     """`going`: whether the breach or outage goes on."""
@@ -162,7 +162,7 @@ def every(db: Db, who: By, since: FromQuery[fields.Micros | None] = None, until:
 
 @get("/alerts/{id:str}", opt=needs("compliance.view"), sync_to_thread=True,
      summary="One alert and what became of its messages")
-def one(db: Db, who: By, id: FromPath[AlertId]) -> AlertWhole:
+def one(db: Db, who: By, id: filters.StreamId) -> AlertWhole:
     row = find(db, id, who.scope("compliance.view"))
     query = select(Delivery).where(Delivery.alert == id).order_by(Delivery.number)
     return AlertWhole(view(row, who.scope("compliance.view")), shown(db, who, db.scalars(query).all()))
@@ -170,7 +170,7 @@ def one(db: Db, who: By, id: FromPath[AlertId]) -> AlertWhole:
 
 @post("/alerts/{id:str}/acknowledge", opt=needs("compliance.review"), sync_to_thread=True, status_code=200,
       summary="Look after it: nobody else is told")
-def acknowledge(db: Db, who: By, id: FromPath[AlertId]) -> AlertView:
+def acknowledge(db: Db, who: By, id: filters.StreamId) -> AlertView:
     """Of an episode's alert, the episode is acknowledged too. Again: changes nothing."""
     scope = who.scope("compliance.view")
     row = find(db, id, scope)
@@ -261,12 +261,12 @@ def add(db: Db, who: By, data: JSONBody[RuleWish]) -> RuleView:
 
 
 @get("/alert-rules/{id:str}", opt=needs("compliance.edit"), sync_to_thread=True, summary="One rule")
-def rule(db: Db, who: By, id: FromPath[MadeId]) -> RuleView:
+def rule(db: Db, who: By, id: filters.MadeId) -> RuleView:
     return rule_view(find_rule(db, who, id))
 
 
 @put("/alert-rules/{id:str}", opt=needs("compliance.edit"), sync_to_thread=True, summary="Write a rule anew")
-def edit(db: Db, who: By, id: FromPath[MadeId], data: JSONBody[RuleWish]) -> RuleView:
+def edit(db: Db, who: By, id: filters.MadeId, data: JSONBody[RuleWish]) -> RuleView:
     """Alerts that were made keep the steps they were made with."""
     row = find_rule(db, who, id)
     check(db, who, data)
@@ -281,7 +281,7 @@ def edit(db: Db, who: By, id: FromPath[MadeId], data: JSONBody[RuleWish]) -> Rul
 
 @delete("/alert-rules/{id:str}", opt=needs("compliance.edit"), sync_to_thread=True, status_code=HTTP_204_NO_CONTENT,
         summary="Remove a rule")
-def remove(db: Db, who: By, id: FromPath[MadeId]) -> None:
+def remove(db: Db, who: By, id: filters.MadeId) -> None:
     row = find_rule(db, who, id)
     db.delete(row)
     audit.write(db, who.id, "alert_rule.remove", id, site=row.site, address=who.address, name=row.name)

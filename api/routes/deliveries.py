@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Router, delete, get, post, put
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_204_NO_CONTENT
-from msgspec import Meta
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
@@ -22,13 +21,11 @@ from api.messengers import KINDS, Options
 from api.pages import Cursor, Limit, Page, take
 from api.permissions import Who
 from api.problems import Problem, missing
+from api.routes import filters
 from api.tables import audit
 from api.tables.alerts import AlertRule
 from api.tables.deliveries import Channel, Delivery, DeliveryAttempt
 
-MadeId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
-AnyMadeId = Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?$")]
-AlertId = Annotated[str, Meta(max_length=200, pattern=fields.CLEAN)]
 State = Literal["waiting", "sent", "failed", "dropped"]
 AnyState = Annotated[State | None, QueryParameter(name="state")]  # Litestar keeps `state` for itself
 What = Literal["alert", "escalation", "end", "test"]
@@ -163,12 +160,12 @@ def add(db: Db, who: By, data: JSONBody[ChannelWish]) -> ChannelView:
 
 
 @get("/channels/{id:str}", opt=needs("compliance.edit"), sync_to_thread=True, summary="One channel")
-def one(db: Db, who: By, id: FromPath[MadeId]) -> ChannelView:
+def one(db: Db, who: By, id: filters.MadeId) -> ChannelView:
     return channel_view(find(db, who, id), who)
 
 
 @put("/channels/{id:str}", opt=needs("compliance.edit"), sync_to_thread=True, summary="Write a channel anew")
-def edit(db: Db, who: By, id: FromPath[MadeId], data: JSONBody[ChannelWish]) -> ChannelView:
+def edit(db: Db, who: By, id: filters.MadeId, data: JSONBody[ChannelWish]) -> ChannelView:
     """What waits for it is sent by what it is then. Its kind stays."""
     row = find(db, who, id)
     check(who, data)
@@ -184,7 +181,7 @@ def edit(db: Db, who: By, id: FromPath[MadeId], data: JSONBody[ChannelWish]) -> 
 
 @delete("/channels/{id:str}", opt=needs("compliance.edit"), sync_to_thread=True, status_code=HTTP_204_NO_CONTENT,
         summary="Remove a channel that no rule uses")
-def remove(db: Db, who: By, id: FromPath[MadeId]) -> None:
+def remove(db: Db, who: By, id: filters.MadeId) -> None:
     row = find(db, who, id)
     if users := used(db, id):
         raise Problem(409, "in use", f"expected a channel that no rule uses, {users} use it")
@@ -201,7 +198,7 @@ def used(db: Session, id: str) -> int:
 
 @post("/channels/{id:str}/test", opt=needs("compliance.edit"), sync_to_thread=True, status_code=202,
       summary="Send a test message")
-def test(db: Db, who: By, id: FromPath[MadeId]) -> DeliveryView:
+def test(db: Db, who: By, id: filters.MadeId) -> DeliveryView:
     """`maskwatch alerts` sends it within a second; ask for the delivery to see what came of it. Also while the channel
     is switched off."""
     row = find(db, who, id)
@@ -248,7 +245,7 @@ def find_delivery(db: Session, who: Who, id: str, lock: bool = False) -> Deliver
 
 
 @get("/deliveries", opt=needs("compliance.edit"), sync_to_thread=True, summary="Messages, the newest first")
-def deliveries(db: Db, who: By, channel: FromQuery[AnyMadeId] = "", alert: FromQuery[AlertId] = "",
+def deliveries(db: Db, who: By, channel: filters.AnyMadeId = "", alert: filters.Of = "",
                became: AnyState = None, what: FromQuery[What | None] = None, cursor: Cursor = None,
                limit: Limit = 50) -> Page[DeliveryView]:
     query = select(Delivery).where(who.scope("compliance.edit").where(Delivery.site))
@@ -263,7 +260,7 @@ def deliveries(db: Db, who: By, channel: FromQuery[AnyMadeId] = "", alert: FromQ
 
 @get("/deliveries/{id:str}", opt=needs("compliance.edit"), sync_to_thread=True,
      summary="One message and every attempt to send it")
-def delivery(db: Db, who: By, id: FromPath[MadeId]) -> DeliveryWhole:
+def delivery(db: Db, who: By, id: filters.MadeId) -> DeliveryWhole:
     row = find_delivery(db, who, id)
     tries = db.scalars(select(DeliveryAttempt).where(DeliveryAttempt.delivery == id).order_by(DeliveryAttempt.id))
     (one,) = shown(db, who, [row])
@@ -273,7 +270,7 @@ def delivery(db: Db, who: By, id: FromPath[MadeId]) -> DeliveryWhole:
 
 @post("/deliveries/{id:str}/again", opt=needs("compliance.edit"), sync_to_thread=True, status_code=202,
       summary="Send one that failed again")
-def again(db: Db, who: By, id: FromPath[MadeId]) -> DeliveryView:
+def again(db: Db, who: By, id: filters.MadeId) -> DeliveryView:
     """Or one that waits for its next attempt, at once. It keeps its id."""
     row = find_delivery(db, who, id, lock=True)
     channel = db.get(Channel, row.channel)

@@ -11,7 +11,7 @@ import msgspec
 from litestar import Request, Response, Router, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import FromQuery, JSONBody, PathParameter, QueryParameter
 from msgspec import Meta
 from sqlalchemy import Select, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -24,15 +24,15 @@ from api.dependencies import By, Config, Db
 from api.pages import Cursor, Limit, Page, take
 from api.permissions import Scope, Who
 from api.problems import Problem, missing
+from api.routes.filters import Assigned, Camera, Person, Since, Site, StreamId, Until, Zone
 from api.tables import audit
 from api.tables.episodes import FOLDER, EpisodeReview, EpisodeRow, EpisodeStep, EvidenceRow, covers, find, visible
 from api.tables.trajectories import LegRow
 from api.tables.users import User
 
 EpisodeId = Annotated[str, Meta(min_length=1, max_length=200, pattern=fields.CLEAN)]
-PersonId = Annotated[str, Meta(max_length=200, pattern=fields.CLEAN)]
 UserId = Annotated[str, Meta(max_length=36, pattern=r"^([0-9a-f]{32}|me)?$")]
-Key = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+Key = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{32}$")]
 Status = Literal["new", "acknowledged", "closed"]
 Verb = Literal["acknowledge", "assign", "comment", "close", "reopen"]
 # what was done about it; `other` and `false_alarm` want a text too
@@ -206,11 +206,11 @@ Whether = Literal["open", "closed"]
 
 
 @get("/", opt=needs("compliance.view"), sync_to_thread=True, summary="Episodes, the newest first")
-def every(db: Db, who: By, since: FromQuery[fields.Micros | None] = None, until: FromQuery[fields.Micros | None] = None,
-          site: FromQuery[fields.AnySite] = "", camera: FromQuery[fields.AnyCamera] = "",
+def every(db: Db, who: By, since: Since = None, until: Until = None,
+          site: Site = "", camera: Camera = "",
           mask: AnyState = None, status: FromQuery[Whether | None] = None,
-          review: FromQuery[Status | None] = None, assigned: FromQuery[UserId] = "",
-          person: FromQuery[PersonId] = "", zone: FromQuery[PersonId] = "", cursor: Cursor = None,
+          review: FromQuery[Status | None] = None, assigned: Assigned = "",
+          person: Person = "", zone: Zone = "", cursor: Cursor = None,
           limit: Limit = 50) -> Page[EpisodeView]:
     """`since` and `until` are about the start. `assigned`: a user's id, or `me`."""
     scope = who.scope("compliance.view")
@@ -221,11 +221,10 @@ def every(db: Db, who: By, since: FromQuery[fields.Micros | None] = None, until:
 @get("/export.csv", opt=needs("compliance.export"), sync_to_thread=True, media_type="text/csv",
      summary="The same as a CSV file", responses={200: ResponseSpec(str, description="The file", media_type="text/csv",
                                                                     generate_examples=False)})
-def export(db: Db, who: By, since: FromQuery[fields.Micros | None] = None,
-           until: FromQuery[fields.Micros | None] = None, site: FromQuery[fields.AnySite] = "",
-           camera: FromQuery[fields.AnyCamera] = "", mask: AnyState = None,
+def export(db: Db, who: By, since: Since = None, until: Until = None, site: Site = "", camera: Camera = "",
+           mask: AnyState = None,
            status: FromQuery[Whether | None] = None, review: FromQuery[Status | None] = None,
-           assigned: FromQuery[UserId] = "", person: FromQuery[PersonId] = "", zone: FromQuery[PersonId] = ""
+           assigned: Assigned = "", person: Person = "", zone: Zone = ""
            ) -> Response[bytes]:
     """At most 50,000 rows, the newest. Times are ISO 8601, UTC."""
     scope = who.scope("compliance.export")
@@ -261,7 +260,7 @@ def tame(cell: str) -> str:
 
 @get("/{id:str}", opt=needs("compliance.view"), sync_to_thread=True,
      summary="One episode with its evidence, route and history")
-def one(db: Db, who: By, id: FromPath[EpisodeId]) -> EpisodeWhole:
+def one(db: Db, who: By, id: StreamId) -> EpisodeWhole:
     scope = who.scope("compliance.view")
     row = find(db, id, scope)
     if row is None:
@@ -288,8 +287,8 @@ def history(db: Session, id: str) -> list[StepView]:
      summary="A picture that shows the breach", response_headers=[ResponseHeader(name="ETag", documentation_only=True)],
      responses={200: ResponseSpec(bytes, description="JPEG", media_type="image/jpeg", generate_examples=False),
                 304: ResponseSpec(None, description="The picture with this ETag is the newest")})
-def picture(request: Request[Any, Any, Any], db: Db, settings: Config, who: By, id: FromPath[EpisodeId],
-            key: FromPath[Key]) -> Response[bytes]:
+def picture(request: Request[Any, Any, Any], db: Db, settings: Config, who: By, id: StreamId,
+            key: Key) -> Response[bytes]:
     """`key` is one of the episode's `evidence`. Every look is in the audit log."""
     name = f"{FOLDER}/{key}.jpg"
     found = db.scalar(select(EvidenceRow).where(EvidenceRow.episode == id, EvidenceRow.picture == name,
@@ -310,7 +309,7 @@ def picture(request: Request[Any, Any, Any], db: Db, settings: Config, who: By, 
 
 @post("/{id:str}/steps", opt=needs("compliance.review"), sync_to_thread=True, status_code=200,
       summary="Acknowledge, assign, comment, close or reopen an episode")
-def step(db: Db, who: By, id: FromPath[EpisodeId], data: JSONBody[Step]) -> EpisodeView:
+def step(db: Db, who: By, id: StreamId, data: JSONBody[Step]) -> EpisodeView:
     """What is so already changes nothing. A close wants `action`, `text` or both; acknowledging stops escalation."""
     return view(take_step(db, who, id, data), who.scope("compliance.view"))
 
@@ -352,7 +351,7 @@ def take_step(db: Session, who: Who, id: str, data: Step) -> EpisodeRow:
         alerts.acknowledge(db, [id], who.id)
     camera = row.cameras[-1] if row.cameras else ""
     audit.write(db, who.id, f"episode.{data.verb}", id, site=row.site, camera=camera, address=who.address,
-                **({"action": data.action} if data.action else {}), **({"assigned": to} if to else {}))
+                **({"corrective": data.action} if data.action else {}), **({"assigned": to} if to else {}))
     live.tell(db, live.Event("episode.reviewed", {"id": id, "verb": data.verb, "status": review.status,
                                                   "assigned": review.assigned, "by": who.id}, row.site, camera,
                              "compliance.view"))
