@@ -1,19 +1,30 @@
-"""Cameras: what each should do, folded from `cameras`; what it does, folded from `cameras.status`."""
+"""Cameras: what each should do, folded from `cameras`; what it does, folded from `cameras.status`.
+
+What the API changes it writes into the row and, by the outbox, to the topic, in one transaction: whoever changed
+something sees it at once. The fold then meets its own words; a record that is older than the row changes nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-from sqlalchemy import BigInteger, String, delete, select
+from sqlalchemy import BigInteger, ForeignKey, String, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from api import live
-from api.db import Base, Id, Micros
+from api.db import Base, Id, Micros, Stamp, micros, now
 from api.folds import Context, Told
-from pipeline.messages import Camera, CameraStatus
+from api.tables import policies, sites
+from api.tables.sites import Site
+from pipeline import policy
+from pipeline.cameras import check
+from pipeline.messages import Camera, CameraStatus, Privacy
+
+if TYPE_CHECKING:
+    from api.publish import Producer
 
 
 class CameraRow(Base):
@@ -28,11 +39,36 @@ class CameraRow(Base):
     running: Mapped[bool]
     place_east: Mapped[float | None]  # metres on the site plan
     place_north: Mapped[float | None]
-    offset: Mapped[int] = mapped_column(BigInteger)  # of the record it came in
+    offset: Mapped[int] = mapped_column(BigInteger)  # of the record it came in; -1: on its way to the topic
+    changed: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # the wish's own
 
     @property
     def camera(self) -> Camera:
         return msgspec.convert(self.wish, Camera)
+
+
+class RemovedCamera(Base):
+    """Somebody removed it, and the topic does not say so yet: what comes of it from before is not folded."""
+
+    __tablename__ = "removed_cameras"
+
+    id: Mapped[Id]
+    changed: Mapped[int] = mapped_column(BigInteger)
+
+
+class Calibration(Base):
+    """How a camera's picture lies on the site's plan."""
+
+    __tablename__ = "calibrations"
+
+    camera: Mapped[Id]
+    plan: Mapped[str | None] = mapped_column(ForeignKey("plans.id", ondelete="SET NULL"))
+    pairs: Mapped[list[Any]]  # [[[x, y] 0..1 of the picture, [east, north] metres], …]
+    matrix: Mapped[list[Any]]  # nine numbers, pipeline.plan.Calibration
+    residual: Mapped[float]  # metres
+    worst: Mapped[float]  # metres
+    by: Mapped[str] = mapped_column(String(36), default="")
+    created: Mapped[Stamp]
 
 
 class CameraState(Base):
@@ -47,6 +83,63 @@ class CameraState(Base):
     status: Mapped[dict[str, Any]]  # the whole message
 
 
+def columns(camera: Camera, offset: int) -> dict[str, Any]:
+    east, north = camera.place or (None, None)
+    return {"site": camera.site, "name": camera.name, "wish": msgspec.to_builtins(camera), "running": camera.running,
+            "place_east": east, "place_north": north, "offset": offset, "changed": camera.changed}
+
+
+def held(session: Session, id: str) -> CameraRow | None:
+    """The row of a camera, kept from others until the transaction ends, also when there is none."""
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("camera " + id, 0))))
+    return session.scalar(select(CameraRow).where(CameraRow.id == id).with_for_update())
+
+
+def save(session: Session, producer: Producer, camera: Camera, site: Site, before: CameraRow | None) -> CameraRow:
+    """A wish into its row and on its way to the topic, with what its site and the active policy say of it. The caller
+    has it `held`. Raises BadCamera."""
+    zones = camera.policy.zones if camera.policy else ()
+    camera = msgspec.structs.replace(
+        camera, site=site.id, blur_others=site.blur_others,
+        changed=max(micros(now()), before.changed + 1 if before else 0),
+        policy=policy.of_camera(policies.active(session, site), camera.camera, zones),
+        privacy=sites.stricter(camera.privacy, cast("Privacy", site.privacy)),
+    )  # fmt: skip
+    check([camera])
+    row = before or CameraRow(id=camera.camera)
+    for name, value in columns(camera, -1).items():
+        setattr(row, name, value)
+    session.add(row)
+    producer.later(session, "cameras", camera)
+    session.flush()
+    return row
+
+
+def save_all(session: Session, producer: Producer, site: Site, privacy: str) -> int:
+    """Every camera of a site anew, after the site has changed; `privacy`: what the site had before. A camera that was
+    stricter than its site stays so."""
+    rows = session.scalars(select(CameraRow).where(CameraRow.site == site.id).order_by(CameraRow.id)).all()
+    for row in rows:
+        row = held(session, row.id) or row
+        session.refresh(row)
+        camera = row.camera
+        if camera.privacy == privacy:
+            camera = msgspec.structs.replace(camera, privacy=cast("Privacy", site.privacy))
+        save(session, producer, camera, site, row)
+    return len(rows)
+
+
+def remove(session: Session, producer: Producer, row: CameraRow) -> None:
+    """The caller has it `held`."""
+    values = {"changed": max(micros(now()), row.changed + 1)}
+    session.execute(insert(RemovedCamera).values(id=row.id, **values).on_conflict_do_update(
+        index_elements=["id"], set_=values))
+    session.execute(delete(Calibration).where(Calibration.camera == row.id))
+    session.delete(row)
+    producer.removal(session, "cameras", row.id)
+    live.tell(session, live.Event("camera.removed", {"id": row.id}, row.site, row.id, "cameras.view"))
+
+
 class Cameras:
     """`cameras` -> cameras; a tombstone removes the row."""
 
@@ -54,20 +147,25 @@ class Cameras:
 
     def fold(self, session: Session, context: Context, messages: Sequence[Told]) -> None:
         newest = {told.key: told for told in messages}
+        over = {told.key for told in messages if told.message is None}
+        session.execute(delete(RemovedCamera).where(RemovedCamera.id.in_(over)))
         gone = [key for key, told in newest.items() if told.message is None]
-        if gone:
-            session.execute(delete(CameraRow).where(CameraRow.id.in_(gone)))
-            for key in gone:
-                live.tell(session, live.Event("camera.removed", {"id": key}, camera=key, needs="cameras.view"))
+        for key in gone:
+            # one that is on its way to the topic again stays
+            latest = max((told.message.changed for told in messages if told.key == key and told.message), default=-1)
+            session.execute(delete(CameraRow).where(
+                CameraRow.id == key, or_(CameraRow.offset >= 0, CameraRow.changed <= latest)))
+            live.tell(session, live.Event("camera.removed", {"id": key}, camera=key, needs="cameras.view"))
+        removed = dict(session.execute(
+            select(RemovedCamera.id, RemovedCamera.changed).where(RemovedCamera.id.in_(newest))).all())
         for key, told in newest.items():
             camera: Camera | None = told.message
-            if camera is None:
+            if camera is None or camera.changed <= removed.get(key, -1):
                 continue
-            east, north = camera.place or (None, None)
-            values = {"site": camera.site, "name": camera.name, "wish": msgspec.to_builtins(camera),
-                      "running": camera.running, "place_east": east, "place_north": north, "offset": told.offset}
+            sites.known(session, camera.site, camera.privacy)
+            values = columns(camera, told.offset)
             session.execute(insert(CameraRow).values(id=key, **values).on_conflict_do_update(
-                index_elements=["id"], set_=values))
+                index_elements=["id"], set_=values, where=CameraRow.changed <= camera.changed))
             live.tell(session, live.Event("camera.changed", {"id": key, "running": camera.running}, camera.site, key,
                                           "cameras.view"))
 
