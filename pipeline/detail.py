@@ -200,6 +200,6 @@ def _due(detail: Detail, at: int) -> bool:
 
 def taken(detail: Detail, digest: bytes, differs: float) -> Detail:
     """After a picture: does anything move? `digest`: its luma thumbnail; `differs`: luma levels, as dedup has it."""
-    if len(digest) != len(detail.digest):
-        return replace(detail, digest=digest)
+    if len(digest) != len(detail.digest) or detail.saved < 1 + SPARE:  # no probe hangs on it: not worth the look
+        return replace(detail, digest=digest, moved=False)
     return replace(detail, digest=digest, moved=bool((change(blocks(digest), blocks(detail.digest)) > differs).any()))
