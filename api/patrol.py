@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from sqlalchemy import func, select
@@ -15,12 +15,14 @@ from api.permissions import Who
 from api.tables.cameras import CameraRow
 from api.tables.compliance import MINUTE, Minute
 from api.tables.inspections import Checkpoint, Inspection, Photo, Point
+from api.tables.sites import Site
 from api.tables.users import Role
+from pipeline import plan
 from pipeline.messages import STATES, Privacy
 
 EARTH = 6_371_008.8  # metres, mean radius
 SILENT = 120_000_000  # µs without a position after which nobody knows how one went on
-PRIVACY: tuple[Privacy, ...] = ("anonymous", "pseudonymous", "enrolled")  # strictest first
+FAR = 20_000.0  # metres from the plan's 0, 0: beyond, its flat earth is wrong, and so is the place
 
 
 class Passed(msgspec.Struct):
@@ -45,9 +47,17 @@ def radius(db: Session, who: Who, site: str) -> float | None:
 
 
 def privacy(db: Session, site: str) -> Privacy:
-    """What a site allows: the strictest that one of its cameras is set to."""
-    found = set(db.scalars(select(CameraRow.wish["privacy"].astext).where(CameraRow.site == site).distinct()))
-    return next((each for each in PRIVACY if each in found), "pseudonymous")
+    row = db.get(Site, site)
+    return cast("Privacy", row.privacy) if row else "pseudonymous"
+
+
+def on_plan(db: Session, site: str, lat: float | None, lon: float | None) -> tuple[float, float] | None:
+    """Metres on the site plan of a place on the globe, where the site says how it lies."""
+    row = db.get(Site, site)
+    if row is None or row.origin is None or lat is None or lon is None:
+        return None
+    east, north = plan.ground(row.origin, lat, lon)
+    return (round(east, 2), round(north, 2)) if max(abs(east), abs(north)) < FAR else None
 
 
 def metres(a: tuple[float, float], b: tuple[float, float]) -> float:
@@ -93,6 +103,13 @@ def track(db: Session, row: Inspection) -> list[Point]:
     return list(db.scalars(select(Point).where(Point.inspection == row.id).order_by(Point.at, Point.id)))
 
 
+def flat(db: Session, row: Inspection, point: Point) -> tuple[float, float] | None:
+    """Where it was on the site plan: as the phone said, else by its position on the globe."""
+    if point.east is not None and point.north is not None:
+        return point.east, point.north
+    return on_plan(db, row.site, point.lat, point.lon)
+
+
 def legs(points: Sequence[Point]) -> list[list[Point]]:
     """Cut where nothing came for SILENT."""
     found: list[list[Point]] = []
@@ -117,10 +134,9 @@ def geojson(db: Session, row: Inspection) -> dict[str, Any]:
                   "properties": {"kind": "photo", "photo": p.id, "at": p.taken, "far": p.far,
                                  "checkpoint": p.checkpoint}}
                  for p in photos if p.lat is not None]
-    plan = legs([p for p in points if p.east is not None])
     return {
         "type": "FeatureCollection", "features": features,
-        "plan": {"legs": [[[p.east, p.north, p.at] for p in leg] for leg in plan],
+        "plan": {"legs": [[[*where, p.at] for p in leg if (where := flat(db, row, p))] for leg in legs(points)],
                  "photos": [{"photo": p.id, "place": [p.east, p.north], "at": p.taken} for p in photos
                             if p.east is not None]},
     }  # fmt: skip
@@ -133,7 +149,7 @@ def _line(places: list[tuple[Any, Any]], kind: str, start: int, end: int) -> dic
 
 def passed(db: Session, who: Who, row: Inspection, within: float) -> list[Passed]:
     """One entry for each stretch of time near each camera that this user may see."""
-    been = [(p.at, p.east, p.north) for p in track(db, row) if p.east is not None and p.north is not None]
+    been = [(p.at, *where) for p in track(db, row) if (where := flat(db, row, p)) is not None]
     been += [(p.taken, p.east, p.north) for p in db.scalars(
         select(Photo).where(Photo.inspection == row.id, Photo.east.is_not(None)))]
     been.sort()

@@ -22,7 +22,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from api import fields, pages, patrol, pictures, uploads
+from api import fields, pages, patrol, pictures, report, uploads
 from api.auth import needs
 from api.db import micros, now
 from api.dependencies import By, Config, Db
@@ -32,6 +32,7 @@ from api.publish import Producer
 from api.tables import audit
 from api.tables import inspections as table
 from api.tables.inspections import Checkpoint, Inspection, Photo, Point, Round, Step, Verdict
+from api.tables.sites import Site
 from api.tables.users import User
 from pipeline.capture import digest
 from pipeline.messages import Frame
@@ -187,7 +188,7 @@ class Brief(msgspec.Struct):
 class Moved(msgspec.Struct):
     """A change of state."""
 
-    state: str
+    state: str  # started, paused, running (again), finished, abandoned
     at: int  # µs UTC, corrected
     clock: int  # as the phone told it
     received: datetime
@@ -238,14 +239,14 @@ def start(db: Db, who: By, id: FromPath[UUID], data: JSONBody[Start]) -> Whole:
             raise missing("round", data.round.hex)
         row.round = data.round.hex
     first = not db.scalar(select(func.count()).select_from(Step).where(Step.inspection == row.id,
-                                                                      Step.state == "running"))
+                                                                      Step.state == "started"))
     if first:
         row.started, row.started_clock = _right(row, data.at), data.at
         row.note, row.device = row.note or data.note, data.device or row.device
         audit.write(db, who.id, "inspection.start", row.id, site=row.site, address=who.address)
         for photo in db.scalars(select(Photo).where(Photo.inspection == row.id)):
             patrol.place(db, row, photo)
-        _step(db, row, "running", data.at)
+        _step(db, row, "started", data.at)
     return _whole(db, row)
 
 
@@ -295,6 +296,8 @@ def shoot(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, id
         raise Problem(422, "not a picture", str(error)) from None
     made = _photo(row, str(photo), data, upload, sum_, came)
     made.privacy = patrol.privacy(db, row.site)
+    if made.east is None and (where := patrol.on_plan(db, row.site, made.lat, made.lon)):
+        made.east, made.north = where
     patrol.place(db, row, made)
     at = max(row.last_frame + 1, made.taken)  # an inspection's frames go forward, whenever its photos were taken
     row.last_frame, row.changed = at, now()
@@ -431,6 +434,31 @@ def cameras(db: Db, who: By, id: FromPath[UUID], within: Annotated[float, Parame
     return patrol.passed(db, who, visible(db, who, str(id)), within)
 
 
+@get("/{id:uuid}/report", opt=needs("inspections.view"), sync_to_thread=True, media_type="application/pdf",
+     summary="The inspection as a PDF")
+def printed(db: Db, who: By, settings: Config, id: FromPath[UUID],
+            language: FromQuery[Literal["", "zh-CN", "en"]] = "") -> Response[bytes]:
+    """With its pictures, its route, and the checkpoints visited and missed; in one's own language unless another is
+    asked for. Every look is written down."""
+    row = visible(db, who, str(id))
+    site, user, planned = db.get(Site, row.site), db.get(User, row.user), db.get(Round, row.round)
+    points = {point.id: point for point in db.scalars(select(Checkpoint).where(Checkpoint.round == row.round))}
+    shots = judged(db, row)
+    seen = {photo.id for photo, verdict in shots if verdict is not None or photo.privacy != "anonymous"}
+    store = pictures.store(settings)
+    pdf = report.render(report.Report(
+        row, (user.full_name or user.name) if user else "", site.name if site else row.site,
+        site.time_zone if site else "UTC", planned.name if planned else "",
+        [report.Visit(points[stop.id], stop.visited, stop.in_turn or not (planned and planned.ordered), stop.at,
+                      stop.distance) for stop in stops(db, row)],
+        shots, patrol.track(db, row), lambda photo: store.get(photo.picture) if photo.id in seen else None,
+    ), language or ("en" if who.language == "en" else "zh-CN"))
+    audit.write(db, who.id, "inspection.report", row.id, site=row.site, address=who.address, photos=len(shots))
+    return Response(pdf, media_type="application/pdf", headers={
+        "content-disposition": f'inline; filename="inspection-{row.id}.pdf"', "cache-control": "private, no-store",
+        "x-content-type-options": "nosniff"})
+
+
 @delete("/{id:uuid}", opt=needs("inspections.remove"), sync_to_thread=True, status_code=HTTP_204_NO_CONTENT,
         summary="Remove an inspection with its pictures")
 def remove(db: Db, who: By, settings: Config, id: FromPath[UUID]) -> None:
@@ -439,7 +467,7 @@ def remove(db: Db, who: By, settings: Config, id: FromPath[UUID]) -> None:
     if not who.may("inspections.remove", row.site):
         raise Problem(403, "not allowed", f"expected the permission inspections.remove at {row.site}")
     forget(db, settings, [row])
-    audit.write(db, who.id, "inspection.remove", row.id, site=row.site, address=who.address, user=row.user)
+    audit.write(db, who.id, "inspection.remove", row.id, site=row.site, address=who.address, inspector=row.user)
     table.tell(db, row, "inspection.removed")
 
 
@@ -532,7 +560,7 @@ def _step(db: Session, row: Inspection, state: str, clock: int) -> None:
     over = [step for step in steps if step.state in table.OVER]
     stands = over[-1] if over else steps[-1]
     before, row.ended = row.state, over[-1].at if over else None
-    row.state, row.changed = stands.state, now()
+    row.state, row.changed = "running" if stands.state == "started" else stands.state, now()
     if before != row.state:
         table.tell(db, row, "inspection.changed")
 
@@ -638,4 +666,5 @@ def stops(db: Session, row: Inspection) -> list[Stop]:
 
 
 router = Router("/v1/inspections", tags=["inspections"], route_handlers=[
-    start, change, shoot, track, note_photo, note, every, one, photos, photo_, picture, route, cameras, remove])
+    start, change, shoot, track, note_photo, note, every, one, photos, photo_, picture, route, cameras, printed,
+    remove])

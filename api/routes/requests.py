@@ -26,9 +26,10 @@ from api.dependencies import By, Db
 from api.permissions import Who
 from api.problems import Problem, missing
 from api.publish import Producer
-from api.tables import audit
+from api.tables import audit, cameras, sites
 from api.tables.cameras import CameraRow
 from api.tables.requests import Request
+from api.tables.sites import Site
 from api.tables.users import Grant, Role, RolePermission, User
 from pipeline.cameras import NETWORK, faults
 from pipeline.capture import public
@@ -271,14 +272,15 @@ def _put_up(producer: Producer, db: Session, who: Who, row: Request, site: str, 
     if not (who.may("requests.review", site) and who.may("cameras.add", site)):
         raise Problem(403, "not allowed", f"expected requests.review and cameras.add {_there(site, '')}")
     camera = camera or re.sub(r"[^a-z0-9]+", "-", row.wish["name"].lower()).strip("-")[:40] or f"camera-{row.id[:8]}"
-    if db.get(CameraRow, camera) is not None:
+    if cameras.held(db, camera) is not None:
         raise Problem(409, "camera is there", f"expected in `camera` an id that is free, got {camera!r}")
     place = row.wish.get("place")
     wish = Camera(camera, (Source(row.wish["address"]),), site=site, name=row.wish["name"],
                   place=tuple(place) if place else None)
     if found := faults(wish):
         raise Problem(422, "no such camera possible", "; ".join(found))
-    producer.later(db, "cameras", wish)
+    sites.known(db, site)
+    cameras.save(db, producer, wish, db.get_one(Site, site), None)
     row.granted = {"site": site, "camera": camera}
 
 
@@ -286,7 +288,7 @@ def _close(db: Session, who: Who, row: Request, state: str, answer: str) -> None
     row.state, row.decided, row.by, row.answer = state, now(), who.id, answer
     db.flush()
     audit.write(db, who.id, f"request.{state}", row.id, site=row.site, camera=row.camera, address=who.address,
-                user=row.user, granted=row.granted, answer=answer[:200])
+                asked=row.user, granted=row.granted, answer=answer[:200])
     _tell(db, row)
     if state in ("granted", "ended") and row.kind != "camera":
         live.tell(db, live.Event("grants.changed", {"request": row.id}, users=(row.user,)))

@@ -97,7 +97,7 @@ class Step(Base):
 
     inspection: Mapped[str] = mapped_column(ForeignKey("inspections.id", ondelete="CASCADE"), primary_key=True)
     clock: Mapped[int] = mapped_column(BigInteger, primary_key=True)  # the phone's, µs
-    state: Mapped[str] = mapped_column(String(12), primary_key=True)
+    state: Mapped[str] = mapped_column(String(12), primary_key=True)  # started, paused, running, finished, abandoned
     at: Mapped[Micros]  # corrected
     received: Mapped[Stamp]
 
