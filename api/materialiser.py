@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from agents import broker
 from api.folds import Context, Fold, Told
-from api.tables import FOLDS
+from api.tables import FOLDS, erased
 from api.tables.offsets import Offset
 from pipeline import topics as contract
 from pipeline.messages import BadMessage, DeadLetter
@@ -192,6 +192,7 @@ def fold(session: Session, context: Context, topic: str, messages: list[Told], o
          ) -> list[DeadLetter]:
     """All folds of a topic on a partition's stretch; -> what they could not take, refused once however many did not."""
     refused: dict[int, DeadLetter] = {}
+    messages = erased.strip(session, messages)
     for each in [only] if only else [each for each in FOLDS if each.topic == topic]:
         if not messages:
             continue
@@ -242,7 +243,8 @@ def rebuild(settings: Settings, sessions: sessionmaker[Session], context: Contex
         consumer.assign(parts)
         begins = consumer.beginning_offsets(parts)
         consumer.seek_to_beginning(*parts)
-        left = {p: ends.get((name, p.partition), 0) for p in parts}
+        there = consumer.end_offsets(parts)
+        left = {p: min(ends.get((name, p.partition), 0), there[p]) for p in parts}
         total = sum(max(0, end - begins[p]) for p, end in left.items())
         oldest, done = None, 0
         yield Progress(0, total)

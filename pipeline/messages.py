@@ -281,8 +281,24 @@ class DeadLetter(msgspec.Struct, frozen=True):
     redriven: int = 0  # when it was sent to its topic again, µs UTC; 0 = not yet. The newest message of an id counts
 
 
+class ChatMessage(msgspec.Struct, frozen=True):
+    """What somebody said in a room of the chat."""
+
+    id: str  # made by the client (a UUID): sent twice it is said once
+    room: str  # site:…, camera:…, episode:… or inspection:… and the id of that
+    seq: int  # counts all messages; greater is later within a room
+    at: int  # when it was accepted, µs UTC
+    user: str  # user id
+    name: str  # of the user then
+    site: str  # site id of what the room is about
+    camera: str = ""  # camera id of what the room is about; empty: the whole site
+    text: str = ""  # as typed
+    pictures: tuple[str, ...] = ()  # names in the picture store
+    mentions: tuple[str, ...] = ()  # ids of the users it calls
+
+
 MESSAGES: dict[str, type[msgspec.Struct]] = {
-    kind.__name__: kind for kind in (Frame, Faces, Trajectory, Episode, Camera, CameraStatus, DeadLetter)
+    kind.__name__: kind for kind in (Frame, Faces, Trajectory, Episode, Camera, CameraStatus, DeadLetter, ChatMessage)
 }
 
 M = TypeVar("M", bound=msgspec.Struct)

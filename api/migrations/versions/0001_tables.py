@@ -108,6 +108,7 @@ def upgrade() -> None:
         sa.Column("place_east", sa.Double(), nullable=True),
         sa.Column("place_north", sa.Double(), nullable=True),
         sa.Column("offset", sa.BigInteger(), nullable=False),
+        sa.Column("changed", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cameras")),
     )
     op.create_index(op.f("ix_cameras_site"), "cameras", ["site"], unique=False)
@@ -124,6 +125,31 @@ def upgrade() -> None:
         sa.Column("by", sa.String(length=36), nullable=False),
         sa.Column("changed", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_channels")),
+    )
+    op.create_table(
+        "chat",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("room", sa.String(length=220), nullable=False),
+        sa.Column("seq", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("user", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("site", sa.String(length=64), nullable=False),
+        sa.Column("camera", sa.String(length=64), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("pictures", sa.ARRAY(sa.String(length=120)), nullable=False),
+        sa.Column("mentions", sa.ARRAY(sa.String(length=36)), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_chat")),
+        sa.UniqueConstraint("seq", name=op.f("uq_chat_seq")),
+    )
+    op.create_index("ix_chat_at", "chat", ["at"], unique=False)
+    op.create_index("ix_chat_room_seq", "chat", ["room", "seq"], unique=False)
+    op.create_table(
+        "chat_reads",
+        sa.Column("user", sa.String(length=36), nullable=False),
+        sa.Column("room", sa.String(length=220), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("user", "room", name=op.f("pk_chat_reads")),
     )
     op.create_table(
         "compliance",
@@ -172,6 +198,24 @@ def upgrade() -> None:
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("camera", name=op.f("pk_compliance_states")),
     )
+    op.create_table(
+        "decisions",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("by", sa.String(length=36), nullable=False),
+        sa.Column("kind", sa.String(length=5), nullable=False),
+        sa.Column("site", sa.String(length=64), nullable=False),
+        sa.Column("subject", sa.String(length=200), nullable=False),
+        sa.Column("object", sa.String(length=200), nullable=False),
+        sa.Column("tracks", postgresql.ARRAY(sa.String(length=200)), nullable=False),
+        sa.Column("reason", sa.String(length=2000), nullable=False),
+        sa.Column("undone", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("undone_by", sa.String(length=36), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_decisions")),
+    )
+    op.create_index(op.f("ix_decisions_object"), "decisions", ["object"], unique=False)
+    op.create_index("ix_decisions_site_id", "decisions", ["site", "id"], unique=False)
+    op.create_index(op.f("ix_decisions_subject"), "decisions", ["subject"], unique=False)
     op.create_table(
         "deliveries",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -264,6 +308,24 @@ def upgrade() -> None:
     op.create_index("ix_episodes_site_start", "episodes", ["site", "start"], unique=False)
     op.create_index("ix_episodes_start_id", "episodes", ["start", "id"], unique=False)
     op.create_table(
+        "erased",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("erasure", sa.String(length=36), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_erased")),
+    )
+    op.create_index(op.f("ix_erased_erasure"), "erased", ["erasure"], unique=False)
+    op.create_table(
+        "erasures",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("by", sa.String(length=36), nullable=False),
+        sa.Column("site", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.String(length=2000), nullable=False),
+        sa.Column("report", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_erasures")),
+    )
+    op.create_index("ix_erasures_at", "erasures", ["at"], unique=False)
+    op.create_table(
         "evidence",
         sa.Column("face", sa.String(length=200), nullable=False),
         sa.Column("episode", sa.String(length=200), nullable=False),
@@ -349,6 +411,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
     )
     op.create_table(
+        "people",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("site", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("number", sa.String(length=64), nullable=False),
+        sa.Column("roles", postgresql.ARRAY(sa.String(length=64)), nullable=False),
+        sa.Column("note", sa.String(length=2000), nullable=False),
+        sa.Column("created", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("by", sa.String(length=36), nullable=False),
+        sa.Column("withdrawn", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_people")),
+    )
+    op.create_index(op.f("ix_people_site"), "people", ["site"], unique=False)
+    op.create_table(
         "photo_verdicts",
         sa.Column("frame", sa.String(length=60), nullable=False),
         sa.Column("faces", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
@@ -361,6 +437,57 @@ def upgrade() -> None:
         sa.Column("told", sa.BigInteger(), nullable=False),
         sa.Column("seen", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.PrimaryKeyConstraint("frame", name=op.f("pk_photo_verdicts")),
+    )
+    op.create_table(
+        "policies",
+        sa.Column("id", sa.String(length=200), nullable=False),
+        sa.Column("site", sa.String(length=64), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("note", sa.String(length=2000), nullable=False),
+        sa.Column("content", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("by", sa.String(length=36), nullable=False),
+        sa.Column("created", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_policies")),
+        sa.UniqueConstraint("site", "number", name=op.f("uq_policies_site_number")),
+    )
+    op.create_table(
+        "presence",
+        sa.Column("socket", sa.String(length=36), nullable=False),
+        sa.Column("room", sa.String(length=220), nullable=False),
+        sa.Column("user", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("seen", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("socket", "room", name=op.f("pk_presence")),
+    )
+    op.create_index(op.f("ix_presence_room"), "presence", ["room"], unique=False)
+    op.create_table(
+        "recognised",
+        sa.Column("id", sa.String(length=200), nullable=False),
+        sa.Column("track", sa.String(length=200), nullable=False),
+        sa.Column("person", sa.String(length=36), nullable=False),
+        sa.Column("site", sa.String(length=64), nullable=False),
+        sa.Column("camera", sa.String(length=64), nullable=False),
+        sa.Column("start", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("looks", sa.Integer(), nullable=False),
+        sa.Column("sure", sa.Boolean(), nullable=False),
+        sa.Column("cosine", sa.Double(), nullable=False),
+        sa.Column("chance", sa.Double(), nullable=False),
+        sa.Column("masked", sa.Boolean(), nullable=False),
+        sa.Column("face", sa.String(length=200), nullable=False),
+        sa.Column("lists", postgresql.ARRAY(sa.String(length=36)), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_recognised")),
+    )
+    op.create_index("ix_recognised_at", "recognised", ["at"], unique=False)
+    op.create_index(op.f("ix_recognised_person"), "recognised", ["person"], unique=False)
+    op.create_index("ix_recognised_person_at", "recognised", ["person", "at"], unique=False)
+    op.create_index(op.f("ix_recognised_track"), "recognised", ["track"], unique=False)
+    op.create_table(
+        "removed_cameras",
+        sa.Column("id", sa.String(length=200), nullable=False),
+        sa.Column("changed", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_removed_cameras")),
     )
     op.create_table(
         "requests",
@@ -385,6 +512,15 @@ def upgrade() -> None:
     )
     op.create_index("ix_requests_site_state", "requests", ["site", "state"], unique=False)
     op.create_index("ix_requests_user_created", "requests", ["user", "created"], unique=False)
+    op.create_table(
+        "retention",
+        sa.Column("site", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("days", sa.Integer(), nullable=False),
+        sa.Column("by", sa.String(length=36), nullable=False),
+        sa.Column("changed", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("site", "kind", name=op.f("pk_retention")),
+    )
     op.create_table(
         "roles",
         sa.Column("name", sa.String(length=40), nullable=False),
@@ -435,6 +571,21 @@ def upgrade() -> None:
     op.create_index("ix_sightings_site_start", "sightings", ["site", "start"], unique=False)
     op.create_index("ix_sightings_start", "sightings", ["start", "id"], unique=False)
     op.create_table(
+        "sites",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("time_zone", sa.String(length=64), server_default="UTC", nullable=False),
+        sa.Column("privacy", sa.String(length=16), server_default="pseudonymous", nullable=False),
+        sa.Column("blur_others", sa.Boolean(), server_default="false", nullable=False),
+        sa.Column("latitude", sa.Double(), nullable=True),
+        sa.Column("longitude", sa.Double(), nullable=True),
+        sa.Column("bearing", sa.Double(), nullable=True),
+        sa.Column("policy", sa.String(length=80), server_default="", nullable=False),
+        sa.Column("created", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("changed", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sites")),
+    )
+    op.create_table(
         "trajectories",
         sa.Column("id", sa.String(length=200), nullable=False),
         sa.Column("site", sa.String(length=64), nullable=False),
@@ -469,6 +620,17 @@ def upgrade() -> None:
     )
     op.create_index("uq_users_name", "users", [sa.literal_column("lower(name)")], unique=True)
     op.create_table(
+        "watch_lists",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("site", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("about", sa.String(length=2000), nullable=False),
+        sa.Column("created", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("by", sa.String(length=36), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_watch_lists")),
+    )
+    op.create_index(op.f("ix_watch_lists_site"), "watch_lists", ["site"], unique=False)
+    op.create_table(
         "checkpoints",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("round", sa.String(length=36), nullable=False),
@@ -486,6 +648,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_checkpoints")),
     )
     op.create_index(op.f("ix_checkpoints_round"), "checkpoints", ["round"], unique=False)
+    op.create_table(
+        "consents",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("person", sa.String(length=36), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("given", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("how", sa.String(length=200), nullable=False),
+        sa.Column("recorded", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("by", sa.String(length=36), nullable=False),
+        sa.Column("withdrawn", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("withdrawn_by", sa.String(length=36), nullable=False),
+        sa.ForeignKeyConstraint(["person"], ["people.id"], name=op.f("fk_consents_person_people"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_consents")),
+    )
+    op.create_index(op.f("ix_consents_person"), "consents", ["person"], unique=False)
     op.create_table(
         "delivery_attempts",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
@@ -614,6 +792,41 @@ def upgrade() -> None:
     )
     op.create_index("ix_photos_inspection_taken", "photos", ["inspection", "taken"], unique=False)
     op.create_table(
+        "plans",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("site", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("floor", sa.Integer(), nullable=False),
+        sa.Column("west", sa.Double(), nullable=False),
+        sa.Column("south", sa.Double(), nullable=False),
+        sa.Column("east", sa.Double(), nullable=False),
+        sa.Column("north", sa.Double(), nullable=False),
+        sa.Column("width", sa.Integer(), nullable=False),
+        sa.Column("height", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("created", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["site"], ["sites.id"], name=op.f("fk_plans_site_sites"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_plans")),
+    )
+    op.create_index(op.f("ix_plans_site"), "plans", ["site"], unique=False)
+    op.create_table(
+        "portraits",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("person", sa.String(length=36), nullable=False),
+        sa.Column("space", sa.String(length=12), nullable=False),
+        sa.Column("vector", sa.LargeBinary(), nullable=False),
+        sa.Column("masked", sa.Boolean(), nullable=False),
+        sa.Column("quality", sa.Double(), nullable=False),
+        sa.Column("models", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("picture", sa.String(length=200), nullable=False),
+        sa.Column("created", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("by", sa.String(length=36), nullable=False),
+        sa.ForeignKeyConstraint(["person"], ["people.id"], name=op.f("fk_portraits_person_people"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_portraits")),
+    )
+    op.create_index(op.f("ix_portraits_person"), "portraits", ["person"], unique=False)
+    op.create_table(
         "role_permissions",
         sa.Column("role", sa.String(length=40), nullable=False),
         sa.Column("permission", sa.String(length=40), nullable=False),
@@ -654,16 +867,60 @@ def upgrade() -> None:
     op.create_index("ix_trajectory_legs_camera_end", "trajectory_legs", ["camera", "end"], unique=False)
     op.create_index("ix_trajectory_legs_camera_start", "trajectory_legs", ["camera", "start"], unique=False)
     op.create_index(op.f("ix_trajectory_legs_track"), "trajectory_legs", ["track"], unique=False)
+    op.create_table(
+        "watched",
+        sa.Column("list", sa.String(length=36), nullable=False),
+        sa.Column("person", sa.String(length=36), nullable=False),
+        sa.Column("reason", sa.String(length=2000), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("by", sa.String(length=36), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["list"], ["watch_lists.id"], name=op.f("fk_watched_list_watch_lists"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(["person"], ["people.id"], name=op.f("fk_watched_person_people"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("list", "person", name=op.f("pk_watched")),
+    )
+    op.create_index(op.f("ix_watched_person"), "watched", ["person"], unique=False)
+    op.create_table(
+        "calibrations",
+        sa.Column("camera", sa.String(length=200), nullable=False),
+        sa.Column("plan", sa.String(length=36), nullable=True),
+        sa.Column("pairs", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("matrix", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("residual", sa.Double(), nullable=False),
+        sa.Column("worst", sa.Double(), nullable=False),
+        sa.Column("by", sa.String(length=36), nullable=False),
+        sa.Column("created", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["plan"], ["plans.id"], name=op.f("fk_calibrations_plan_plans"), ondelete="SET NULL"),
+        sa.PrimaryKeyConstraint("camera", name=op.f("pk_calibrations")),
+    )
+    op.create_table(
+        "plan_pictures",
+        sa.Column("plan", sa.String(length=36), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("media", sa.String(length=16), nullable=False),
+        sa.ForeignKeyConstraint(["plan"], ["plans.id"], name=op.f("fk_plan_pictures_plan_plans"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("plan", name=op.f("pk_plan_pictures")),
+    )
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_table("plan_pictures")
+    op.drop_table("calibrations")
+    op.drop_index(op.f("ix_watched_person"), table_name="watched")
+    op.drop_table("watched")
     op.drop_index(op.f("ix_trajectory_legs_track"), table_name="trajectory_legs")
     op.drop_index("ix_trajectory_legs_camera_start", table_name="trajectory_legs")
     op.drop_index("ix_trajectory_legs_camera_end", table_name="trajectory_legs")
     op.drop_table("trajectory_legs")
     op.drop_table("role_permissions")
+    op.drop_index(op.f("ix_portraits_person"), table_name="portraits")
+    op.drop_table("portraits")
+    op.drop_index(op.f("ix_plans_site"), table_name="plans")
+    op.drop_table("plans")
     op.drop_index("ix_photos_inspection_taken", table_name="photos")
     op.drop_table("photos")
     op.drop_index(op.f("ix_logins_user"), table_name="logins")
@@ -677,13 +934,18 @@ def downgrade() -> None:
     op.drop_table("grants")
     op.drop_index(op.f("ix_delivery_attempts_delivery"), table_name="delivery_attempts")
     op.drop_table("delivery_attempts")
+    op.drop_index(op.f("ix_consents_person"), table_name="consents")
+    op.drop_table("consents")
     op.drop_index(op.f("ix_checkpoints_round"), table_name="checkpoints")
     op.drop_table("checkpoints")
+    op.drop_index(op.f("ix_watch_lists_site"), table_name="watch_lists")
+    op.drop_table("watch_lists")
     op.drop_index("uq_users_name", table_name="users")
     op.drop_table("users")
     op.drop_index("ix_trajectories_site_at", table_name="trajectories")
     op.drop_index("ix_trajectories_at", table_name="trajectories")
     op.drop_table("trajectories")
+    op.drop_table("sites")
     op.drop_index("ix_sightings_start", table_name="sightings")
     op.drop_index("ix_sightings_site_start", table_name="sightings")
     op.drop_index("ix_sightings_open", table_name="sightings", postgresql_where=sa.text("open"))
@@ -692,10 +954,22 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_rounds_site"), table_name="rounds")
     op.drop_table("rounds")
     op.drop_table("roles")
+    op.drop_table("retention")
     op.drop_index("ix_requests_user_created", table_name="requests")
     op.drop_index("ix_requests_site_state", table_name="requests")
     op.drop_table("requests")
+    op.drop_table("removed_cameras")
+    op.drop_index(op.f("ix_recognised_track"), table_name="recognised")
+    op.drop_index("ix_recognised_person_at", table_name="recognised")
+    op.drop_index(op.f("ix_recognised_person"), table_name="recognised")
+    op.drop_index("ix_recognised_at", table_name="recognised")
+    op.drop_table("recognised")
+    op.drop_index(op.f("ix_presence_room"), table_name="presence")
+    op.drop_table("presence")
+    op.drop_table("policies")
     op.drop_table("photo_verdicts")
+    op.drop_index(op.f("ix_people_site"), table_name="people")
+    op.drop_table("people")
     op.drop_table("outbox")
     op.drop_table("offsets")
     op.drop_index(op.f("ix_inspections_user"), table_name="inspections")
@@ -710,6 +984,10 @@ def downgrade() -> None:
     op.drop_table("faces")
     op.drop_index(op.f("ix_evidence_episode"), table_name="evidence")
     op.drop_table("evidence")
+    op.drop_index("ix_erasures_at", table_name="erasures")
+    op.drop_table("erasures")
+    op.drop_index(op.f("ix_erased_erasure"), table_name="erased")
+    op.drop_table("erased")
     op.drop_index("ix_episodes_start_id", table_name="episodes")
     op.drop_index("ix_episodes_site_start", table_name="episodes")
     op.drop_index(op.f("ix_episodes_person"), table_name="episodes")
@@ -725,6 +1003,10 @@ def downgrade() -> None:
     op.drop_index("ix_deliveries_due", table_name="deliveries", postgresql_where=sa.text("state = 'waiting'"))
     op.drop_index(op.f("ix_deliveries_channel"), table_name="deliveries")
     op.drop_table("deliveries")
+    op.drop_index(op.f("ix_decisions_subject"), table_name="decisions")
+    op.drop_index("ix_decisions_site_id", table_name="decisions")
+    op.drop_index(op.f("ix_decisions_object"), table_name="decisions")
+    op.drop_table("decisions")
     op.drop_table("compliance_states")
     op.drop_index(op.f("ix_compliance_gaps_site"), table_name="compliance_gaps")
     op.drop_index("ix_compliance_gaps_end", table_name="compliance_gaps")
@@ -732,6 +1014,10 @@ def downgrade() -> None:
     op.drop_index("ix_compliance_site_minute", table_name="compliance")
     op.drop_index("ix_compliance_minute", table_name="compliance")
     op.drop_table("compliance")
+    op.drop_table("chat_reads")
+    op.drop_index("ix_chat_room_seq", table_name="chat")
+    op.drop_index("ix_chat_at", table_name="chat")
+    op.drop_table("chat")
     op.drop_table("channels")
     op.drop_index(op.f("ix_cameras_site"), table_name="cameras")
     op.drop_table("cameras")

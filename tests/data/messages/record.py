@@ -16,6 +16,7 @@ from pipeline.contract import slug
 from pipeline.messages import (
     Camera,
     CameraStatus,
+    ChatMessage,
     DeadLetter,
     Episode,
     Evidence,
@@ -123,6 +124,10 @@ def samples() -> dict[str, msgspec.Struct]:
             "ward-2-door", AT, "down", AT - 4 * SECOND, worker="edge-1:4121", url="rtsp://10.0.4.17/sub", fps_in=0.0,
             fps_analysed=0.0, published=51_204, dropped=3, reconnects=2, error="expected a stream, got: timed out",
             width=640, height=360, analysed_width=640, analysed_why="faces", analysed_face=31.4,
+        ),
+        "ChatMessage": ChatMessage(
+            "5f0c1d3e-6f0a-4a53-9d0e-2f6f0c8b7a11", "camera:ward-2-door", 4711, AT, "9b1f", "Lin Wei", "clinic",
+            "ward-2-door", "口罩盒空了 / the box of masks is empty", ("chat/0011223344556677/8899.jpg",), ("77aa",),
         ),
         "DeadLetter": DeadLetter(
             "frames:3:88127:dedup", "frames", 3, 88_127, "dedup", "expected a Frame as msgpack, got 21 bytes: "
