@@ -254,7 +254,7 @@ def add(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, data
     site = _site(db, who, data.site)
     if cameras.held(db, data.id) is not None:
         raise Problem(409, "camera exists", f"expected the id of a new camera, got {data.id!r}")
-    sources = tuple(_source(settings, each, ()) for each in data.sources)
+    sources = tuple(source(settings, each, ()) for each in data.sources)
     camera = Camera(
         data.id, sources, data.name, site.id, data.running, data.fps, data.width,
         _privacy(data.privacy, site), data.place, data.direction, data.view, data.loop,
@@ -275,7 +275,7 @@ def change(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, c
         if (value := getattr(data, name)) is not UNSET and name not in ("site", "sources", "privacy")
     }
     if data.sources is not UNSET:
-        given["sources"] = tuple(_source(settings, each, wish.sources, i) for i, each in enumerate(data.sources))
+        given["sources"] = tuple(source(settings, each, wish.sources, i) for i, each in enumerate(data.sources))
         if wish.prefer is not None and wish.prefer >= len(given["sources"]):
             given.setdefault("prefer", None)
     if data.privacy is not UNSET:
@@ -386,10 +386,10 @@ def uncalibrate(db: Db, who: By, camera: FromPath[str]) -> None:
 @post("/test", opt=needs("cameras.add"), sync_to_thread=True, status_code=200, summary="Try an address first")
 def try_address(db: Db, who: By, settings: Config, data: JSONBody[Candidate]) -> Tried:
     """Takes one picture, within ten seconds. An address that cannot be watched is answered with `ok: false` and why."""
-    source = _source(settings, NewSource(data.url), ())
-    audit.write(db, who.id, "camera.try", capture.public(source.url)[:200], address=who.address)
+    wanted = source(settings, NewSource(data.url), ())
+    audit.write(db, who.id, "camera.try", capture.public(wanted.url)[:200], address=who.address)
     db.commit()  # the look takes seconds: no connection waits for it
-    return _try(Camera("look", (source,)), source)
+    return _try(Camera("look", (wanted,)), wanted)
 
 
 @post("/{camera:str}/test", opt=needs("cameras.run"), sync_to_thread=True, status_code=200,
@@ -500,7 +500,7 @@ def _privacy(asked: Privacy | None, site: Site) -> Privacy:
     return asked or theirs
 
 
-def _source(settings: Settings, given: NewSource, before: tuple[Source, ...], index: int = 0) -> Source:
+def source(settings: Settings, given: NewSource, before: tuple[Source, ...], index: int = 0) -> Source:
     """With the login it had, where it is given as it was shown. Raises Problem 422 for what may not be asked for over
     the network."""
     same = [old for old in (*before[index : index + 1], *before) if given.url in (old.url, capture.public(old.url))]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from agents import cameras as topic
-from api.app import create_app
+from api.problems import Problem
+from api.routes.cameras import NewSource, source
 from api.tables.audit import Audit
 from api.tables.cameras import CameraRow, RemovedCamera
 from pipeline import pictures
@@ -185,7 +189,8 @@ def test_privacy_areas_zones_and_calibration_are_drawn(admin: TestClient[Any], t
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> Path:
+def clip(tmp_path: Path) -> Iterator[str]:
+    """Address of a white recording."""
     file = tmp_path / "white.mp4"
     with closing(av.open(str(file), "w")) as out:
         stream = out.add_stream("libx264", rate=5)
@@ -194,36 +199,46 @@ def clip(tmp_path: Path) -> Path:
             frame = av.VideoFrame.from_ndarray(np.full((180, 320, 3), 255, np.uint8), format="bgr24")
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
-    return file
+    serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/white.mp4"
+        server.shutdown()
+        thread.join()
 
 
-def test_a_look_through_a_camera_shows_a_picture_or_says_why_not(tables: Settings, admin: TestClient[Any], clip: Path,
+def test_a_look_through_a_camera_shows_a_picture_or_says_why_not(admin: TestClient[Any], clip: str,
                                                                  sessions: sessionmaker[Session]) -> None:
     dead = {"url": "rtsp://u:s3cret@127.0.0.1:9/x"}
     tried = admin.post("/v1/cameras/test", json=dead)
     assert (tried.status_code, tried.json()["ok"]) == (200, False)
     assert "nothing listens there" in tried.json()["error"]
     assert "s3cret" not in tried.text
-    assert admin.post("/v1/cameras/test", json={"url": str(clip)}).status_code == 422
+    assert admin.post("/v1/cameras/test", json={"url": "/dev/video0"}).status_code == 422
     admin.post("/v1/cameras", json=GATE | {"sources": [dead]})
     answer = admin.post("/v1/cameras/gate/snapshot")
     assert (answer.status_code, answer.json()["title"]) == (424, "camera does not answer")
 
-    token = admin.headers["authorization"]
-    allowed = tables.model_copy(update={"camera_files": True})
-    with TestClient(create_app(allowed), base_url="http://127.0.0.1:8000") as here:
-        here.headers["authorization"] = token
-        found = here.post("/v1/cameras/test", json={"url": str(clip)}).json()
-        assert (found["ok"], found["codec"], found["width"], found["height"]) == (True, "h264", 320, 180)
-        here.patch("/v1/cameras/gate", json={"sources": [dead, {"url": str(clip)}]})
-        here.put("/v1/cameras/gate/hidden", json={"areas": [SQUARE]})
-        shot = here.post("/v1/cameras/gate/snapshot")
-        assert (shot.status_code, shot.headers["content-type"]) == (200, "image/jpeg")
-        image = pictures.decode(shot.content)
-        assert image[40:60, 60:100].max() < 12
-        assert image[150:, 200:].min() > 240
-        both = here.post("/v1/cameras/gate/test").json()
-        assert [each["ok"] for each in both] == [False, True]
+    found = admin.post("/v1/cameras/test", json={"url": clip}).json()
+    assert (found["ok"], found["codec"], found["width"], found["height"]) == (True, "h264", 320, 180)
+    admin.patch("/v1/cameras/gate", json={"sources": [dead, {"url": clip}]})
+    admin.put("/v1/cameras/gate/hidden", json={"areas": [SQUARE]})
+    shot = admin.post("/v1/cameras/gate/snapshot")
+    assert (shot.status_code, shot.headers["content-type"]) == (200, "image/jpeg")
+    image = pictures.decode(shot.content)
+    assert image[40:60, 60:100].max() < 12
+    assert image[150:, 200:].min() > 240
+    both = admin.post("/v1/cameras/gate/test").json()
+    assert [each["ok"] for each in both] == [False, True]
     with sessions() as session:
         assert list(session.scalars(select(Audit.action).where(Audit.action.in_(("camera.look", "camera.try"))))) == [
             "camera.try", "camera.look", "camera.try", "camera.look", "camera.look"]
+
+
+def test_files_and_devices_only_where_a_setting_allows_them() -> None:
+    given = NewSource("/dev/video0")
+    with pytest.raises(Problem, match="MASKWATCH_CAMERA_FILES"):
+        source(Settings(), given, ())
+    assert source(Settings(camera_files=True), given, ()) == Source("/dev/video0")
+    assert source(Settings(), given, (Source("/dev/video0", "main", 5),)) == Source("/dev/video0")  # added by command
