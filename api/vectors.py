@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -129,15 +129,17 @@ class Vectors:
                 search_params={} if self.embedded else {"params": {"ef": max(128, limit)}})  # fmt: skip
         return [Hit(*(hit["entity"][name] for name in FIELDS), float(hit["distance"])) for hit in found]
 
-    def of_tracks(self, space: str, tracks: Collection[str], limit: int = 1000) -> list[tuple[Hit, NDArray[np.float32]]]:
-        """Every vector of these tracks."""
-        name = self.prefix + space
+    def of_face(self, face: str) -> tuple[str, Hit, NDArray[np.float32]] | None:
+        """Space and vector of one face; None: it has none, or no longer."""
         with _away(self.settings):
-            if not tracks or not self._there(name):
-                return []
-            found = self.client().query(name, filter=f"track in {quoted(tracks)}", output_fields=[*FIELDS, "vector"],
-                                        limit=limit, timeout=ANSWER, consistency_level="Strong")
-        return [(Hit(*(row[name] for name in FIELDS), 1.0), np.array(row["vector"], np.float32)) for row in found]
+            for name in self.collections():
+                self._there(name)
+                for row in self.client().query(name, ids=[row_id(face)], output_fields=[*FIELDS, "vector"],
+                                               timeout=ANSWER):
+                    if row["face"] == face:
+                        return (name.removeprefix(self.prefix), Hit(*(row[each] for each in FIELDS), 1.0),
+                                np.array(row["vector"], np.float32))
+        return None
 
     def count(self, where: str = "") -> int:
         """Over all spaces."""

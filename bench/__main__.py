@@ -147,6 +147,60 @@ def sampling(out: Out = BUILD, data: Data = None, footage: Footage = FOOTAGE, on
 
 
 @app.command()
+def search(
+    out: Out = BUILD,
+    data: Data = None,
+    vectors: Annotated[int, typer.Option(min=1000, help="Faces in the collection.")] = 100_000,
+    searches: Annotated[int, typer.Option(min=20, help="Of each kind.")] = 200,
+) -> None:
+    """Time and recall of a search among the vectors of faces, in the embedded Milvus Lite.
+
+    Example: python -m bench search --vectors 20000 --searches 50
+    """
+    from bench import search as measurement
+
+    _run(lambda settings, say: measurement.measure(settings, vectors, searches, say), out, data)
+
+
+@app.command()
+def kills(kills: Annotated[int, typer.Option(min=1, help="With -9, in the middle of transactions.")] = 200,
+          seed: int = 1) -> None:
+    """Kill the materialiser again and again; compare its tables, pictures and vectors with those of a calm run.
+
+    Example: python -m bench kills --kills 50
+    """
+    import logging
+    import tempfile
+
+    from bench.materialise import services, trial
+
+    logging.getLogger("pymilvus").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder, services(Path(folder)) as (calm, harried):
+        verdict = trial(calm, harried, kills, seed, sites=4, times=max(5, kills // 10),
+                        say=lambda told: console.print(told, markup=False))
+    print(verdict, flush=True)
+    if verdict.different or verdict.differs_rebuilt:
+        raise typer.Exit(1)
+
+
+@app.command()
+def inspection(
+    out: Out = BUILD,
+    data: Data = None,
+    photos: Annotated[int, typer.Option(min=10, help="Of each run.")] = 100,
+    cameras: Annotated[int, typer.Option(min=1, help="Demo cameras of the second run; the first has none.")] = 3,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds from one photo to the next.")] = 1.0,
+) -> None:
+    """Time from a phone's photo to its verdict, over the embedded broker with the real models.
+
+    Example: python -m bench inspection --photos 40 --cameras 3
+    """
+    from bench import inspection as measurement
+
+    _run(lambda settings, say: measurement.measure(settings, photos, cameras, every, say), out, data)
+
+
+@app.command()
 def report(
     out: Out = BUILD, page: Annotated[Path, typer.Option(help="Page whose figures are replaced.")] = PAGE
 ) -> None:

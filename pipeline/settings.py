@@ -86,6 +86,10 @@ class Settings(BaseSettings):
     face_pixels: float = Field(default=12.0, description="faces whose shorter side is less are not judged, pixels")
     track_gap: float = Field(default=2.5, description="seconds a track survives without a look")
 
+    # people
+    recognise: float = Field(default=0.001, gt=0, le=0.1, description="share of the looks at strangers that may be "
+                             "taken for one of the enrolled people")
+
     # trajectory
     walk: float = Field(default=2.5, description="fastest a person walks, metres a second")
     away: float = Field(default=300.0, description="seconds after which a person is not expected back")

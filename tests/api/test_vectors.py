@@ -59,7 +59,7 @@ def test_a_fold_stops_when_milvus_is_away_and_refuses_what_no_row_can_hold(
     tables: Settings, sessions: sessionmaker[Session]
 ) -> None:
     away = tables.model_copy(update={"vectors": "http://127.0.0.1:9", "vectors_token": SecretStr("")})
-    with pytest.raises(vectors.Away, match="127.0.0.1:9"), sessions() as session, session.begin():
+    with pytest.raises(vectors.Away, match=r"127\.0\.0\.1:9"), sessions() as session, session.begin():
         materialiser.fold(session, Context(away), "faces.embedded", told(seen("gate", 0, 1)), only=Embeddings())
     good, bad = told(seen("gate", 0, 1), seen("g" * 65, 1, 1))
     with sessions() as session, session.begin():
