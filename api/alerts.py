@@ -22,7 +22,6 @@ from api.tables.alerts import Alert, AlertRule
 from api.tables.cameras import CameraRow, CameraState
 from api.tables.deliveries import Delivery
 from api.tables.episodes import EpisodeReview, EpisodeRow, EvidenceRow
-from pipeline.settings import Settings
 
 LOCK = 7_041_005  # advisory: one process decides at a time; sending is shared
 MOST = 500  # alerts of one turn
@@ -30,7 +29,7 @@ SILENT = 60.0  # seconds without a word of a camera after which it is as good as
 SECOND = 1_000_000  # µs
 
 
-def judge(session: Session, settings: Settings, now: int | None = None) -> int:
+def judge(session: Session, now: int | None = None) -> int:
     """One turn, in the caller's transaction; -> how many deliveries it has made. `now`: µs UTC."""
     now = time.time_ns() // 1000 if now is None else now
     if not session.scalar(text("select pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}):
@@ -117,7 +116,7 @@ def _cameras(session: Session, rule: AlertRule, now: int) -> int:
         since = told.since if told.state in ("down", "connecting") else told.at
         if not open_at(rule.hours, rule.timezone, now):
             continue
-        facts = {
+        facts: dict[str, Any] = {
             "id": f"{camera.id}!{since}", "kind": "camera", "site": camera.site, "cameras": [camera.id],
             "camera_names": [camera.name or camera.id], "state": told.state, "start": since, "end": now,
             "rule": rule.name, "timezone": rule.timezone, "error": str(told.status.get("error", ""))[:300],

@@ -82,7 +82,7 @@ class Alerting:
 
     def _judge(self) -> bool:
         with self.sessions() as session, session.begin():
-            self.counted.made += alerts.judge(session, self.settings)
+            self.counted.made += alerts.judge(session)
         return False
 
     def turn(self) -> bool:

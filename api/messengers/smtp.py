@@ -50,6 +50,7 @@ class _Server(smtplib.SMTP):
     def __init__(self, options: Smtp, reach: Reach) -> None:
         self.options, self.reach, self.guard = options, reach, contextlib.ExitStack()
         super().__init__(timeout=WHOLE)
+        self._host = options.host  # smtplib sets it when given a host; STARTTLS checks the certificate by it
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # as smtplib.SMTP_SSL does it
         made = self.reach.connect(host, port, CONNECT)
@@ -61,7 +62,6 @@ class _Server(smtplib.SMTP):
 def send(options: Smtp, note: Note, reach: Reach) -> str:
     password = "" if options.password is None else secret(options.password)
     server = _Server(options, reach)
-    server._host = options.host  # set only when smtplib connects by itself; STARTTLS checks the certificate by it
     try:
         server.connect(options.host, options.port)
         server.ehlo_or_helo_if_needed()

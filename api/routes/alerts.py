@@ -134,17 +134,14 @@ def find(db: Session, id: str, scope: Scope) -> Alert:
 
 
 @get("/alerts", opt=needs("compliance.view"), sync_to_thread=True, summary="Alerts, the newest first")
-def every(db: Db, who: By, since: filters.Since = None, until: filters.Until = None,
+def every(db: Db, who: By, since: filters.Since = 0, until: filters.Until = filters.LAST,
           site: filters.Site = "", camera: filters.Camera = "",
           kind: FromQuery[Kind | None] = None, told: AnyState = None,
           going: FromQuery[bool | None] = None, cursor: Cursor = None, limit: Limit = 50) -> Page[AlertView]:
     """`going`: whether the breach or outage goes on."""
     scope = who.scope("compliance.view")
     query = select(Alert).where(visible(scope, Alert.site, Alert.cameras))
-    if since is not None:
-        query = query.where(Alert.start >= since)
-    if until is not None:
-        query = query.where(Alert.start < until)
+    query = query.where(Alert.start >= since, Alert.start < until)
     if site:
         query = query.where(Alert.site == site)
     if camera:

@@ -24,7 +24,7 @@ from api.dependencies import By, Config, Db
 from api.pages import Cursor, Limit, Page, take
 from api.permissions import Scope, Who
 from api.problems import Problem, missing
-from api.routes.filters import Assigned, Camera, Person, Since, Site, StreamId, Until, Zone
+from api.routes.filters import LAST, Assigned, Camera, Person, Since, Site, StreamId, Until, Zone
 from api.tables import audit
 from api.tables.episodes import FOLDER, EpisodeReview, EpisodeRow, EpisodeStep, EvidenceRow, covers, find, visible
 from api.tables.trajectories import LegRow
@@ -170,14 +170,11 @@ def reviewed(review: EpisodeReview | None) -> Reviewed:
                     review.acknowledged_by, review.acknowledged_at, review.closed_by, review.closed_at)
 
 
-def wanted(who: Who, scope: Scope, since: int | None, until: int | None, site: str, camera: str, state: str | None,
+def wanted(who: Who, scope: Scope, since: int, until: int, site: str, camera: str, state: str | None,
            status: str | None, review: str | None, assigned: str, person: str, zone: str) -> Select[Any]:
     """Episodes of the scope that fit every filter that was given."""
     query = select(EpisodeRow).outerjoin(EpisodeReview, EpisodeReview.id == EpisodeRow.id).where(visible(scope))
-    if since is not None:
-        query = query.where(EpisodeRow.start >= since)
-    if until is not None:
-        query = query.where(EpisodeRow.start < until)
+    query = query.where(EpisodeRow.start >= since, EpisodeRow.start < until)
     if site:
         query = query.where(EpisodeRow.site == site)
     if camera:
@@ -206,7 +203,7 @@ Whether = Literal["open", "closed"]
 
 
 @get("/", opt=needs("compliance.view"), sync_to_thread=True, summary="Episodes, the newest first")
-def every(db: Db, who: By, since: Since = None, until: Until = None,
+def every(db: Db, who: By, since: Since = 0, until: Until = LAST,
           site: Site = "", camera: Camera = "",
           mask: AnyState = None, status: FromQuery[Whether | None] = None,
           review: FromQuery[Status | None] = None, assigned: Assigned = "",
@@ -221,7 +218,7 @@ def every(db: Db, who: By, since: Since = None, until: Until = None,
 @get("/export.csv", opt=needs("compliance.export"), sync_to_thread=True, media_type="text/csv",
      summary="The same as a CSV file", responses={200: ResponseSpec(str, description="The file", media_type="text/csv",
                                                                     generate_examples=False)})
-def export(db: Db, who: By, since: Since = None, until: Until = None, site: Site = "", camera: Camera = "",
+def export(db: Db, who: By, since: Since = 0, until: Until = LAST, site: Site = "", camera: Camera = "",
            mask: AnyState = None,
            status: FromQuery[Whether | None] = None, review: FromQuery[Status | None] = None,
            assigned: Assigned = "", person: Person = "", zone: Zone = ""

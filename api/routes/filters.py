@@ -10,8 +10,9 @@ from api.fields import CLEAN
 from pipeline.cameras import SITE
 
 # A constraint inside `X | None`, or in msgspec's Meta, is neither checked of a query nor in the OpenAPI document.
-Since = Annotated[int | None, QueryParameter(ge=0, le=2**53 - 1, description="began at or after, µs UTC")]
-Until = Annotated[int | None, QueryParameter(ge=0, le=2**53 - 1, description="began before, µs UTC")]
+LAST = 2**53 - 1  # µs; the largest number that JavaScript has exactly
+Since = Annotated[int, QueryParameter(ge=0, le=LAST, description="began at or after, µs UTC")]
+Until = Annotated[int, QueryParameter(ge=0, le=LAST, description="began before, µs UTC")]
 Site = Annotated[str, QueryParameter(max_length=63, pattern=f"^({SITE.pattern})?$")]
 Camera = Annotated[str, QueryParameter(max_length=63, pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
 Person = Annotated[str, QueryParameter(max_length=200, pattern=CLEAN, description="id of the trajectory")]

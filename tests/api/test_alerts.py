@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 import pytest
 from breaches import S, episode, fold
+from pydantic import SecretStr
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -25,6 +27,12 @@ from pipeline.messages import Camera, CameraStatus, Source
 from pipeline.settings import Settings
 
 FIRST, SECOND = "1" * 32, "2" * 32  # channels
+
+
+@pytest.fixture
+def tables(database: str, tmp_path: Path) -> Settings:
+    """The tables alone: no topic has a part in this."""
+    return Settings(kafka="127.0.0.1:1", database=SecretStr(database), data=tmp_path / "data", log="warning")
 
 
 @pytest.fixture
@@ -46,9 +54,9 @@ def add(sessions: sessionmaker[Session], **more: Any) -> str:
         return rule.id
 
 
-def turn(sessions: sessionmaker[Session], settings: Settings, at: int | None = None) -> int:
+def turn(sessions: sessionmaker[Session], at: int | None = None) -> int:
     with sessions() as session, session.begin():
-        return judge(session, settings, at)
+        return judge(session, at)
 
 
 def made(sessions: sessionmaker[Session]) -> list[tuple[str, str]]:
@@ -67,20 +75,20 @@ def test_an_episode_makes_one_alert_whatever_happens(
     add(sessions, steps=[{"after": 0, "channels": [FIRST, SECOND]}], tell_end=True)
     one = episode(start, "gate", "dock")
     fold(sessions, tables, one)
-    assert turn(sessions, tables) == 2
-    assert turn(sessions, tables) == 0
+    assert turn(sessions) == 2
+    assert turn(sessions) == 0
     closed = msgspec.structs.replace(one, status="closed", reason="mask on", at=one.at + S)
     fold(sessions, tables, closed)
-    assert turn(sessions, tables) == 2
+    assert turn(sessions) == 2
     for _ in range(2):  # the rows are made anew, under the eyes of the judge
         with sessions() as session, session.begin():
             session.execute(delete(EvidenceRow))
             session.execute(delete(EpisodeRow))
-        turn(sessions, tables)
+        turn(sessions)
         fold(sessions, tables, one)
-        turn(sessions, tables)
+        turn(sessions)
         fold(sessions, tables, closed)
-        turn(sessions, tables)
+        turn(sessions)
     assert made(sessions) == [(one.id, "open")]
     assert told(sessions) == [(FIRST, "alert", 0), (SECOND, "alert", 0), (FIRST, "end", 0), (SECOND, "end", 0)]
     with sessions() as session:
@@ -102,14 +110,14 @@ def test_rules_choose(tables: Settings, sessions: sessionmaker[Session], start: 
         ({"kind": "camera"}, set()),
     ):  # fmt: skip
         add(sessions, **rule)
-        turn(sessions, tables, max(each.at for each in (short, long, lab, wrong)) + 11 * S)
+        turn(sessions, max(each.at for each in (short, long, lab, wrong)) + 11 * S)
         assert {id for id, _ in made(sessions)} == expected, rule
         with sessions() as session, session.begin():
             session.execute(delete(Alert))
             session.execute(delete(AlertRule))
     add(sessions, name="second", position=2)
     first = add(sessions, name="first", position=1)
-    turn(sessions, tables)
+    turn(sessions)
     with sessions() as session:
         assert set(session.scalars(select(Alert.rule))) == {first}
 
@@ -138,7 +146,7 @@ def test_after_an_alert_the_same_camera_or_person_makes_none_for_a_while(
     hall = [episode(start + seconds * S) for seconds in (0, 10, 25, 40)] + [episode(start + 10 * S, "dock")]
     lab = [episode(start + i * S, f"lab{i}", site="lab", person="somebody") for i in (0, 5)]
     fold(sessions, tables, *hall, *lab)
-    turn(sessions, tables)
+    turn(sessions)
     open_ = {id for id, state in made(sessions) if state == "open"}
     assert open_ == {hall[0].id, hall[2].id, hall[4].id, lab[0].id}
     with sessions() as session:
@@ -155,24 +163,24 @@ def test_the_next_one_is_told_as_long_as_nobody_looks_after_it(
     one, two, three = (episode(start + i * S) for i in range(3))
     fold(sessions, tables, one, two)
     at = time.time_ns() // 1000
-    turn(sessions, tables, at)
+    turn(sessions, at)
     reviewer = as_("reviewer", site="hall")
     assert reviewer.post(f"/v1/alerts/{quote(two.id, safe='')}/acknowledge").json()["state"] == "acknowledged"
     whole = reviewer.get(f"/v1/episodes/{quote(two.id, safe='')}").json()
     assert whole["episode"]["review"]["status"] == "acknowledged"
-    turn(sessions, tables, at + 59 * S)
+    turn(sessions, at + 59 * S)
     assert told(sessions) == [(FIRST, "alert", 0)] * 2
-    turn(sessions, tables, at + 61 * S)
-    turn(sessions, tables, at + 62 * S)
+    turn(sessions, at + 61 * S)
+    turn(sessions, at + 62 * S)
     assert told(sessions)[2:] == [(SECOND, "escalation", 1)]
     body = {"verb": "close", "text": "done"}
     assert reviewer.post(f"/v1/episodes/{quote(one.id, safe='')}/steps", json=body).status_code == 200
-    turn(sessions, tables, at + 999 * S)
+    turn(sessions, at + 999 * S)
     assert len(told(sessions)) == 3
     # who is quicker than the rules is not told at all
     fold(sessions, tables, three)
     reviewer.post(f"/v1/episodes/{quote(three.id, safe='')}/steps", json={"verb": "acknowledge"})
-    turn(sessions, tables, at)
+    turn(sessions, at)
     assert made(sessions)[2] == (three.id, "acknowledged")
     assert len(told(sessions)) == 3
 
@@ -198,23 +206,23 @@ def test_a_camera_that_is_down_makes_one_alert_until_it_is_up(
                                   offset=0))
     hear("up", at, at + 200 * S, "dock")
     hear("down", at, at)
-    turn(sessions, tables, at + 29 * S)
+    turn(sessions, at + 29 * S)
     assert made(sessions) == []
-    turn(sessions, tables, at + 31 * S)
+    turn(sessions, at + 31 * S)
     hear("down", at + 40 * S, at + 40 * S)  # another worker has taken it and tries anew
-    turn(sessions, tables, at + 80 * S)
+    turn(sessions, at + 80 * S)
     assert made(sessions) == [(f"gate!{at}", "open")]
     hear("up", at + 90 * S, at + 90 * S)
-    turn(sessions, tables, at + 91 * S)
-    turn(sessions, tables, at + 92 * S)
+    turn(sessions, at + 91 * S)
+    turn(sessions, at + 92 * S)
     assert told(sessions) == [(FIRST, "alert", 0), (FIRST, "end", 0)]
     # down again is another alert; not hearing of a camera is as bad; one that nobody wants to run is no matter
     hear("down", at + 100 * S, at + 100 * S)
-    turn(sessions, tables, at + 131 * S)
+    turn(sessions, at + 131 * S)
     with sessions() as session, session.begin():
         session.execute(update(CameraRow).where(CameraRow.id == "gate").values(running=False))
-    turn(sessions, tables, at + 200 * S)
-    turn(sessions, tables, at + 265 * S)
+    turn(sessions, at + 200 * S)
+    turn(sessions, at + 265 * S)
     with sessions() as session:
         found = session.execute(select(Alert.id, Alert.ended, Alert.facts["state"].astext).order_by(Alert.start)).all()
     assert found == [(f"gate!{at}", at + 90 * S, "down"), (f"gate!{at + 100 * S}", at + 200 * S, "down"),
@@ -266,7 +274,7 @@ def test_alerts_are_shown_to_who_may_see_the_camera(
     add(sessions)
     both, lab = episode(start, "gate", "dock"), episode(start + S, "lab", site="lab")
     fold(sessions, tables, both, lab)
-    turn(sessions, tables)
+    turn(sessions)
 
     def ids(client: Any, query: str = "") -> list[str]:
         answer = client.get(f"/v1/alerts{query}")

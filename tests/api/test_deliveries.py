@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import receivers
 from breaches import episode, fold
+from pydantic import SecretStr
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -26,6 +28,12 @@ from api.sender import Alerting
 from api.tables.alerts import AlertRule
 from api.tables.deliveries import Channel, Delivery, DeliveryAttempt
 from pipeline.settings import Settings
+
+
+@pytest.fixture
+def tables(database: str, tmp_path: Path) -> Settings:
+    """The tables alone: no topic has a part in this."""
+    return Settings(kafka="127.0.0.1:1", database=SecretStr(database), data=tmp_path / "data", log="warning")
 
 
 @pytest.fixture
@@ -169,7 +177,7 @@ def test_a_sender_killed_between_sending_and_writing_it_down_doubles_at_most_und
 
     def hold(_: receivers.Request) -> None:
         reached.set()
-        answer.wait(30)
+        answer.wait(120)
 
     with receivers.web() as server:
         server.before = hold
@@ -183,7 +191,7 @@ def test_a_sender_killed_between_sending_and_writing_it_down_doubles_at_most_und
                 steps=[{"after": 0, "channels": [to]}], latest=3600.0))
         fold(sessions, here, episode(time.time_ns() // 1000 - 10_000_000))
         with subprocess.Popen(command, env=env) as first:
-            assert reached.wait(30)
+            assert reached.wait(120)
             first.kill()
         with sessions() as session:
             (delivery,) = session.scalars(select(Delivery))
@@ -191,9 +199,9 @@ def test_a_sender_killed_between_sending_and_writing_it_down_doubles_at_most_und
             id = delivery.id
         answer.set()
         with subprocess.Popen(command, env=env) as second:
-            assert arrived(sessions, id).attempts == 1
+            assert arrived(sessions, id, timeout=120).attempts == 1
             second.send_signal(signal.SIGTERM)
-            assert second.wait(20) == 0
+            assert second.wait(60) == 0
     assert [each.headers["maskwatch-delivery"] for each in server.got] == [id, id]
     assert server.got[0].json["id"] == server.got[1].json["id"] == id
     with sessions() as session:

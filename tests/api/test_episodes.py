@@ -10,13 +10,14 @@ from urllib.parse import quote
 
 import folding
 import msgspec
+import psycopg
 import pytest
 from breaches import S, episode, evidence, fold
 from litestar.testing import TestClient
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from api import materialiser, pictures
+from api import db, live, materialiser, pictures
 from api.folds import Context, Told
 from api.tables import episodes
 from api.tables.audit import Audit
@@ -177,6 +178,26 @@ def test_an_episode_is_worked_through(
         actions = session.scalars(select(Audit.action).where(Audit.action.like("episode.%"))).all()
     verbs = ("acknowledge", "assign", "close", "comment", "export", "reopen")
     assert sorted(set(actions)) == [f"episode.{verb}" for verb in verbs]
+
+
+def test_what_happens_is_told_live_but_no_old_news(
+    tables: Settings, sessions: sessionmaker[Session], start: int, as_: Any
+) -> None:
+    one = episode(start, "gate", "dock")
+    closed = msgspec.structs.replace(one, status="closed")
+    address = db.url(tables).replace("+psycopg", "")
+    with psycopg.connect(address, autocommit=True) as listening:
+        listening.execute(f"listen {live.CHANNEL}")
+        fold(sessions, tables, one)
+        fold(sessions, tables, msgspec.structs.replace(one, at=one.at - S), one)  # nothing new
+        fold(sessions, tables, closed)
+        as_("reviewer").post(path(one, "/steps"), json={"verb": "acknowledge"})
+        fold(sessions, tables, episode(start, "lab"), at=start - episodes.FRESH)
+        told = [msgspec.json.decode(note.payload, type=live.Event) for note in listening.notifies(timeout=1)]
+    mine = [each for each in told if each.kind.startswith("episode.")]
+    assert [each.kind for each in mine] == ["episode.opened", "episode.closed", "episode.reviewed"]
+    assert {(each.data["id"], each.site, each.camera, each.needs) for each in mine} == {
+        (one.id, "hall", "dock", "compliance.view")}
 
 
 def test_wrong_input_is_refused(as_: Any) -> None:
