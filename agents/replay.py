@@ -13,13 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
+import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from agents import broker, topics
-from pipeline import messages
+from pipeline import messages, policy
 from pipeline import topics as contract
 from pipeline.flow import TURN, Flow, Models, Record
 from pipeline.messages import BadMessage, Frame
+from pipeline.policy import Written
 from pipeline.settings import Settings
 
 # A record is written to the log up to this long after its picture was taken (a slow network, a phone that was offline
@@ -95,10 +97,12 @@ def _partition(settings: Settings, part: TopicPartition, first: int, end: int, u
 def replay(
     settings: Settings, models: Models, *, run: str, begin: int, end: int, cameras: frozenset[str] = frozenset(),
     speed: float | None = None, replace: bool = False, progress: Callable[[Frame], None] = lambda frame: None,
+    judge: Written | None = None,
 ) -> Told:
     """Runs the stretch through the flow and writes replay.<run>.*; returns when the broker has everything.
 
-    `speed`: times real time, None for as fast as it goes. Raises RunExists unless `replace`."""
+    `speed`: times real time, None for as fast as it goes. `judge`: another policy than the frames' own, with the zones
+    that they have. Raises RunExists unless `replace`."""
     wanted = contract.replay(run)
     _room(settings, wanted, run, replace)
     formats = {topic.name: topic.format for topic in wanted}
@@ -132,6 +136,9 @@ def replay(
 
         last = 0
         for frame in frames(settings, begin, end, cameras, told.refused.append):
+            if judge is not None:
+                zones = frame.policy.zones if frame.policy else ()
+                frame = msgspec.structs.replace(frame, policy=policy.of_camera(judge, frame.camera, zones))
             first, last = first or frame.at, frame.at
             if speed is not None:
                 time.sleep(max(0.0, (frame.at - first) / 1e6 / speed - (time.monotonic() - began)))

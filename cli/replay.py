@@ -17,6 +17,9 @@ def replay(
     run: Annotated[str, typer.Option(help="Name of the run, a-z 0-9 and '-'; default: made of the stretch.")] = "",
     models: Annotated[list[str] | None, typer.Option(
         metavar="NAME=FILE", help="Weights to use in place of a model's own; see `maskwatch models list`.")] = None,
+    policy: Annotated[Path | None, typer.Option(
+        metavar="FILE", help="Judge by this policy (YAML or JSON, as GET /v1/policies/ID gives it), not by the one "
+                             "that held.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Delete a run of the same name first.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
@@ -25,6 +28,8 @@ def replay(
     The same stretch, settings and models give the same messages, byte for byte; live topics are not touched.
 
     Example: maskwatch replay --from -10m --run before-lunch
+
+    Example: maskwatch replay --from -2h --run stricter --policy stricter.yaml
     """
     import json
 
@@ -35,6 +40,7 @@ def replay(
 
     from agents import replay as edge
     from models import manifest, registry
+    from pipeline import policy as rules
     from pipeline.settings import Settings
 
     settings, console = Settings(), Console(stderr=True)
@@ -44,15 +50,16 @@ def replay(
     run = run or f"{_short(first)}-{_short(last)}"
     faster = _speed(speed)
     try:
+        judge = rules.load(policy.read_text(encoding="utf-8"), policy.name) if policy else None
         loaded = registry.load(settings, _weights(models or []))
         columns = TextColumn("replaying {task.fields[camera]}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("replaying", total=(last - first) / 1e6, camera="")
             told = edge.replay(
                 settings, loaded, run=run, begin=first, end=last, cameras=frozenset(camera or ()), speed=faster,
-                replace=replace,
+                replace=replace, judge=judge,
                 progress=lambda f: bar.update(task, completed=(f.at - first) / 1e6, camera=f.camera))
-    except (manifest.Broken, edge.RunExists, LookupError, ValueError, TimeoutError, KafkaError) as error:
+    except (manifest.Broken, edge.RunExists, LookupError, ValueError, OSError, KafkaError) as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(1) from None
     if as_json:

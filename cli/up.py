@@ -173,24 +173,27 @@ def _task(all_: Supervisor, command: list[str], env: dict[str, str], console: Co
 
 
 def _demo_cameras(settings: Settings) -> list[str]:
-    """Write the demo's cameras to the `cameras` topic; written again they change nothing."""
-    from contextlib import closing
+    """The demo's site with its plan, and its cameras; what people changed on the dashboard stays."""
+    from msgspec.structs import replace
 
-    from kafka import KafkaProducer
-
-    from agents import broker
+    from agents import cameras as topic
+    from api import db, demo
     from infra.demo import plan
-    from pipeline import topics
 
-    wishes = topics.find("cameras")
-    with closing(KafkaProducer(**broker.connection(settings), acks="all")) as producer:
-        cameras = plan.cameras(settings.data.resolve() / "demo")
-        sent = [
-            producer.send(broker.topic(settings, "cameras"), wishes.encode(camera), wishes.key_of(camera))
-            for camera in cameras
-        ]
-        for each in sent:
-            each.get(timeout=15)
+    engine = db.connect(settings, pool=1)
+    with db.sessions(engine)() as session, session.begin():
+        demo.furnish(session)
+    engine.dispose()
+    cameras = plan.cameras(settings.data.resolve() / "demo")
+    there = topic.wishes(settings)
+    wanted = []
+    for camera in cameras:
+        held = there.get(camera.camera)
+        if held is not None and held.changed:  # the clips' folder may be another one now, the rest stays
+            camera = replace(held, sources=camera.sources, prefer=None) if held.sources != camera.sources else held
+        if camera != held:
+            wanted.append(camera)
+    topic.want(settings, wanted)
     return [camera.camera for camera in cameras]
 
 

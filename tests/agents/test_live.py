@@ -21,7 +21,7 @@ from kafka import KafkaProducer
 from agents import broker, dead_letters
 from agents import replay as replays
 from agents import topics as broker_topics
-from pipeline import messages
+from pipeline import messages, policy
 from pipeline import topics as contract
 from pipeline.flow import Flow
 from pipeline.messages import DeadLetter, Episode, Faces, Frame, Trajectory
@@ -145,6 +145,25 @@ def test_a_stretch_a_camera_and_a_name_taken(recorded: tuple[Settings, list[Fram
     assert again.frames > told.frames
     with pytest.raises(ValueError, match="name is letters"):
         replays.replay(settings, scenes.Models(), run="../x", begin=begin, end=end)
+
+
+def test_another_policy_judges_a_stretch_that_has_passed(recorded: tuple[Settings, list[Frame]]) -> None:
+    settings, frames = recorded
+    send(settings, frames)
+    stretch = {"begin": frames[0].at, "end": frames[-1].at + 1, "cameras": frozenset({"door", "hall"})}
+
+    def episodes(run: str, **how: object) -> list[Episode]:
+        replays.replay(settings, scenes.Models(), run=run, **stretch, **how)  # type: ignore[arg-type]
+        return [messages.decode(value, Episode) for _, value in everything(settings, f"replay.{run}.episodes")]
+
+    own = episodes("own")
+    assert {e.policy for e in own} == {""}
+    hall = policy.load("{rules: [{name: hall, cameras: [hall], grace: 0.2}], otherwise: nothing}")
+    other = episodes("other", judge=hall)
+    assert {(e.policy, e.rule) for e in other} == {("unsaved", "hall")}
+    assert {e.cameras[0] for e in other} == {"hall"}
+    assert {e.cameras[0] for e in own} == {"door"}  # where the breach began, before it went on in the hall
+    assert episodes("none", judge=policy.load("otherwise: nothing")) == []
 
 
 def test_speed_paces_a_replay(recorded: tuple[Settings, list[Frame]]) -> None:

@@ -7,18 +7,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
+from folding import folding, until
 from litestar.testing import TestClient
 from PIL import Image
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from agents import cameras as topic
-from api import demo
 from api.tables.audit import Audit
+from api.tables.cameras import CameraRow
 from api.tables.plans import Plan
+from cli.up import _demo_cameras
 from infra.demo import plan as rendered
 from pipeline import policy
 from pipeline.messages import Camera
@@ -155,9 +156,9 @@ def test_a_plan_has_a_picture_that_was_encoded_anew(admin: TestClient[Any], as_:
     assert admin.get("/v1/plans").json()["items"] == []
 
 
-def test_the_demo_site_has_a_plan_and_what_people_changed_stays(sessions: sessionmaker[Session], as_: As) -> None:
-    with sessions() as session, session.begin():
-        assert demo.furnish(session)
+def test_the_demo_site_has_a_plan_and_what_people_changed_stays(sessions: sessionmaker[Session], tables: Settings,
+                                                                as_: As) -> None:
+    assert len(_demo_cameras(tables)) == 3
     client = as_("admin")
     (plan,) = client.get(f"/v1/plans?site={rendered.SITE}").json()["items"]
     assert (plan["east"], plan["north"]) == rendered.SIZE
@@ -166,9 +167,18 @@ def test_the_demo_site_has_a_plan_and_what_people_changed_stays(sessions: sessio
     colour = {(east, north): image.getpixel((round(east / 32 * image.width), round((1 - north / 20) * image.height)))
               for east, north in ((5, 5.5), (5, 12))}
     assert colour[5, 5.5] == (255, 255, 255) != colour[5, 12]  # in the lobby; outside
-    client.patch(f"/v1/sites/{rendered.SITE}", json={"name": "Ours"})
-    with sessions() as session, session.begin():
-        assert not demo.furnish(session)
-        assert len(session.scalars(select(Plan)).all()) == 1
+    wishes = topic.wishes(tables)
+    assert wishes["demo-ward"].place == (27.3, 6.5)
+    with folding(tables, sessions):
+        until(sessions, lambda s: len(s.scalars(select(CameraRow.id)).all()) == 3)
+    client.patch(f"/v1/sites/{rendered.SITE}", json={"name": "Ours", "blur_others": True})
+    client.patch("/v1/cameras/demo-ward", json={"name": "Ours", "running": False})
+    told(tables, lambda w: w["demo-ward"].name == "Ours")
+    _demo_cameras(tables)  # the next start, with the clips elsewhere
+    _demo_cameras(tables.model_copy(update={"data": tables.data / "moved"}))
+    ours = topic.wishes(tables)["demo-ward"]
+    assert (ours.name, ours.running, ours.blur_others) == ("Ours", False, True)
+    assert "/moved/" in ours.sources[0].url
     assert client.get(f"/v1/sites/{rendered.SITE}").json()["name"] == "Ours"
-    assert msgspec.json.decode(client.get("/v1/sites").content)["items"][0]["id"] == rendered.SITE
+    with sessions() as session:
+        assert len(session.scalars(select(Plan)).all()) == 1
