@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
@@ -21,8 +22,9 @@ from agents.topics import admin, configs_of
 from api import pictures, vectors, visitors
 from api.retention import remove_episodes, remove_faces
 from api.tables.alerts import Alert
+from api.tables.compliance import Watching
 from api.tables.episodes import EpisodeRow, EvidenceRow
-from api.tables.erased import LOCK, Erasure, mark
+from api.tables.erased import LOCK, Erasure, digest, mark
 from api.tables.inspections import Photo, Verdict, pixelated
 from api.tables.people import Decision, PersonRow, Portrait
 from api.tables.recognised import Recognised
@@ -107,6 +109,7 @@ def erase(session: Session, settings: Settings, subject: Subject, by: str, reaso
     rows: dict[str, int] = {}
     shown = _pictures(session, settings, subject, rows)
     _rows(session, subject, rows)
+    _counting(session, subject)
     until = subject.written or time.time_ns() // 1000
     done.report = {
         "rows": {table: count for table, count in rows.items() if count},
@@ -118,7 +121,7 @@ def erase(session: Session, settings: Settings, subject: Subject, by: str, reaso
             "counts of a minute, which name nobody; a rebuild counts without them",
             "the audit log names ids of faces and tracks that were looked at, no picture and no name",
             "answers kept to repeat a request, for a day at most",
-            "chat is not searched: what somebody wrote about them, or a picture they pasted, stays until it is deleted",
+            "chat and its topic are not searched: what was written about them, a picture of them sent there, stays its time",
             "the stages' memory of who is in sight, until they are not expected back "
             f"({settings.away:.0f} s), and in the changelog topics until these are compacted",
             "backups of the database, the pictures and the vectors, until they are overwritten",
@@ -185,6 +188,21 @@ def _rows(session: Session, subject: Subject, rows: dict[str, int]) -> None:
     gone("decisions", or_(Decision.subject.in_(named), Decision.object.in_(named), Decision.tracks.overlap(tracks)))
     if subject.person:
         gone("people", PersonRow.id == subject.person)  # with portraits, consents, places on lists
+
+
+def _counting(session: Session, subject: Subject) -> None:
+    """A minute that may still change remembers whom it has counted: there a hash takes the place of the track."""
+    other = {track: digest(track) for track in subject.tracks}
+    cameras = {camera for _, camera in subject.places}
+    for row in session.scalars(select(Watching).where(Watching.camera.in_(cameras)).with_for_update()):
+        state = row.state
+        held = [state.people, *(those for minute in state.minutes.values() for those in minute.people.values())]
+        if not any(other.keys() & those.keys() for those in held):
+            continue
+        for those in held:
+            for track in other.keys() & those.keys():
+                those[other[track]] = those.pop(track)  # type: ignore[index]
+        row.body = msgspec.msgpack.encode(state)
 
 
 TABLES = {"sightings": Sighting, "trajectory_legs": LegRow, "trajectories": TrajectoryRow, "recognised": Recognised,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli import alerts, analyse, api, cameras, dead_letters, demo, models, replay, tables, topics, up, worker
+from cli import alerts, analyse, api, cameras, dead_letters, demo, models, people, replay, tables, topics, up, worker
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
                   help="Mask-compliance analytics on camera streams.")
@@ -26,6 +26,8 @@ app.command()(worker.worker)
 app.command()(tables.materialise)
 app.command()(tables.migrate)
 app.command()(tables.rebuild)
+app.command()(people.retention)
+app.command()(people.erase)
 
 
 def main() -> None:

@@ -29,7 +29,9 @@ def migrate() -> None:
 
 
 def materialise() -> None:
-    """Fold the topics into the tables until told to stop (part of `maskwatch up`). Several share the work.
+    """Fold the topics into the tables until told to stop, and remove what is older than its time every hour.
+
+    Part of `maskwatch up`. Several share the work.
 
     Example: maskwatch materialise
     """
@@ -41,16 +43,18 @@ def materialise() -> None:
     from api import db
     from api.folds import Context
     from api.materialiser import Materialiser
+    from api.retention import Job
     from cli import log
     from pipeline.settings import Settings
 
     settings = Settings()
     log.configure(settings, process="materialiser")
-    engine = db.connect(settings, pool=2)
+    engine = db.connect(settings, pool=4)
     stop = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: stop.set())
     worker = Materialiser(settings, db.sessions(engine), Context(settings))
+    Job(settings, db.sessions(engine)).start(stop)  # what is older than its time goes, every hour
     worker.run(stop)
     structlog.get_logger().info("stopped", records=worker.counted.records, refused=worker.counted.refused)
 
