@@ -53,6 +53,15 @@ class Settings(BaseSettings):
     admin_password: SecretStr = Field(default=SecretStr(""), description="of the first user, admin; empty = random")
     secure_cookies: bool = Field(default=False, description="cookies over TLS only; set it behind a TLS proxy")
 
+    oidc_issuer: str = Field(default="", description="https://… of an OpenID provider; empty = no single sign-on")
+    oidc_client: str = Field(default="", description="our client id there")
+    oidc_secret: SecretStr = Field(default=SecretStr(""), description="and the client's secret")
+    oidc_name: str = Field(default="preferred_username", description="claim that becomes the user's name")
+    oidc_create: bool = Field(default=False, description="whoever the provider knows becomes a user, without a role")
+    wechat_app: str = Field(default="", description="appid of the mini-program; empty = no login by WeChat")
+    wechat_secret: SecretStr = Field(default=SecretStr(""), description="and its secret")
+    wechat_api: str = Field(default="https://api.weixin.qq.com", description="WeChat's server")
+
     # what may be asked for over the network
     camera_files: bool = Field(default=False, description="cameras added through the API may be files, folders and "
                                "devices of the workers' machines; else addresses only")

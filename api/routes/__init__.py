@@ -12,6 +12,7 @@ from api.routes import (
     compliance,
     deliveries,
     episodes,
+    identities,
     erasures,
     faces_compare,
     inspections,
@@ -33,6 +34,7 @@ from api.routes import (
 
 ROUTERS: list[Router] = [
     session.router,
+    identities.router,
     live.router,
     users.router,
     audit.router,

@@ -95,6 +95,19 @@ class Login(Base):
     agent: Mapped[str] = mapped_column(String(200), default="")
 
 
+class SignOn(Base):
+    """A single sign-on that has begun: what the provider's answer must fit."""
+
+    __tablename__ = "sign_ons"
+
+    state: Mapped[str] = mapped_column(String(64), primary_key=True)
+    nonce: Mapped[str] = mapped_column(String(64))
+    verifier: Mapped[str] = mapped_column(String(128))
+    after: Mapped[str] = mapped_column(String(400))  # path of ours to go on to
+    user: Mapped[str] = mapped_column(String(36), default="")  # who links an account; empty: somebody logs in
+    at: Mapped[Stamp]
+
+
 class Attempt(Base):
     """A login that failed: several in a short time make the next one wait."""
 

@@ -571,6 +571,16 @@ def upgrade() -> None:
     op.create_index("ix_sightings_site_start", "sightings", ["site", "start"], unique=False)
     op.create_index("ix_sightings_start", "sightings", ["start", "id"], unique=False)
     op.create_table(
+        "sign_ons",
+        sa.Column("state", sa.String(length=64), nullable=False),
+        sa.Column("nonce", sa.String(length=64), nullable=False),
+        sa.Column("verifier", sa.String(length=128), nullable=False),
+        sa.Column("after", sa.String(length=400), nullable=False),
+        sa.Column("user", sa.String(length=36), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("state", name=op.f("pk_sign_ons")),
+    )
+    op.create_table(
         "sites",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=120), nullable=False),
@@ -946,6 +956,7 @@ def downgrade() -> None:
     op.drop_index("ix_trajectories_at", table_name="trajectories")
     op.drop_table("trajectories")
     op.drop_table("sites")
+    op.drop_table("sign_ons")
     op.drop_index("ix_sightings_start", table_name="sightings")
     op.drop_index("ix_sightings_site_start", table_name="sightings")
     op.drop_index("ix_sightings_open", table_name="sightings", postgresql_where=sa.text("open"))

@@ -1,0 +1,135 @@
+"""Logging in by single sign-on (OpenID Connect) and by WeChat, and linking such accounts to a user."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, Router, delete, get, post
+from litestar.datastructures import Cookie
+from litestar.params import FromQuery, JSONBody, QueryParameter
+from litestar.response import Redirect
+from litestar.status_codes import HTTP_204_NO_CONTENT
+from msgspec import Meta
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api import identities
+from api.auth import ANYBODY, PUBLIC, address, log_in, needs
+from api.dependencies import By, Config, Db
+from api.problems import Problem, missing
+from api.routes.session import Started, cookie, started
+from api.tables import audit
+from api.tables.users import Identity
+from pipeline.settings import Settings
+
+STATE = "maskwatch-sign-on"
+Code = Annotated[str, Meta(min_length=1, max_length=2000, pattern=r"^[^\x00-\x1f]+$")]
+
+
+class Ways(msgspec.Struct):
+    """How one may log in here."""
+
+    password: bool
+    single_sign_on: bool
+    wechat: bool
+
+
+class WeChatCode(msgspec.Struct):
+    """What `wx.login` gave."""
+
+    code: Code
+
+
+class Linked(msgspec.Struct):
+    """An account of another system."""
+
+    provider: str
+    created: datetime
+
+
+def back(request: Request[Any, Any, Any], settings: Settings) -> str:
+    """Where the provider sends the browser: as it was given to the provider when we were registered there."""
+    base = settings.public_url or f"{request.url.scheme}://{request.headers.get('host', '')}"
+    return f"{base.rstrip('/')}/v1/login/oidc/callback"
+
+
+@get("/login/ways", opt=needs(PUBLIC), summary="How one may log in here")
+async def ways(settings: Config) -> Ways:
+    return Ways(True, bool(settings.oidc_issuer), bool(settings.wechat_app))
+
+
+@get("/login/oidc", opt=needs(PUBLIC), sync_to_thread=True, summary="Begin single sign-on", status_code=302)
+def begin(request: Request[Any, Any, Any], db: Db, settings: Config,
+          after: FromQuery[Annotated[str, Meta(max_length=400)]] = "/") -> Redirect:
+    """Sends the browser to the provider; `after`: the path of ours to come back to in the end."""
+    return _begun(request, db, settings, after)
+
+
+def _begun(request: Request[Any, Any, Any], db: Session, settings: Settings, after: str, user: str = "") -> Redirect:
+    url, state = identities.begin(db, settings, back(request, settings), after, user)
+    return Redirect(url, status_code=302, cookies=[Cookie(
+        key=STATE, value=state, httponly=True, samesite="lax", secure=settings.secure_cookies, path="/v1/login/oidc",
+        max_age=600)])
+
+
+@get("/login/oidc/callback", opt=needs(PUBLIC), sync_to_thread=True, summary="End of single sign-on", status_code=302)
+def callback(request: Request[Any, Any, Any], db: Db, settings: Config, code: FromQuery[Code | None] = None,
+             given: Annotated[str, QueryParameter(name="state", max_length=64, pattern=r"^[\w-]*$")] = "",
+             error: FromQuery[Annotated[str, Meta(max_length=200)]] = "") -> Redirect:
+    """The provider sends the browser here. It must be the browser that began."""
+    if error or not code:
+        raise Problem(401, "sign-on refused", f"the provider says: {error or 'no code'}")
+    if not given or request.cookies.get(STATE) != given:
+        raise Problem(400, "not begun here", "expected the browser in which the sign-on began; begin again")
+    user, after = identities.finish(db, settings, back(request, settings), given, code)
+    if not user.active:
+        raise Problem(403, "switched off", "this user may not log in")
+    token, login = log_in(db, user.id, settings, address=address(request),
+                          agent=request.headers.get("user-agent", ""))
+    audit.write(db, user.id, "session.start", login.id, address=address(request), by="oidc")
+    return Redirect(after, status_code=302, cookies=[cookie(token, settings)])
+
+
+@get("/me/oidc", opt=needs(ANYBODY), sync_to_thread=True, summary="Link one's account for single sign-on",
+     status_code=302)
+def begin_link(request: Request[Any, Any, Any], db: Db, settings: Config, who: By,
+               after: FromQuery[Annotated[str, Meta(max_length=400)]] = "/") -> Redirect:
+    """As GET /v1/login/oidc; in the end the account is linked to the user who began."""
+    return _begun(request, db, settings, after, who.id)
+
+
+@post("/login/wechat", opt=needs(PUBLIC), sync_to_thread=True, status_code=200, summary="Log in by WeChat")
+def wechat(request: Request[Any, Any, Any], db: Db, settings: Config, data: JSONBody[WeChatCode]) -> Response[Started]:
+    """404 `not linked` when no user has linked this WeChat account: log in with name and password, then link it."""
+    user = identities.known(db, identities.WECHAT, identities.openid(settings, data.code))
+    if user is None:
+        raise Problem(404, "not linked", "expected a WeChat account that a user has linked (POST /v1/me/wechat)")
+    return started(request, db, settings, user)
+
+
+@post("/me/wechat", opt=needs(ANYBODY), sync_to_thread=True, status_code=HTTP_204_NO_CONTENT,
+      summary="Link one's WeChat account")
+def link(db: Db, settings: Config, who: By, data: JSONBody[WeChatCode]) -> None:
+    identities.link(db, identities.WECHAT, identities.openid(settings, data.code), who.id)
+    audit.write(db, who.id, "identity.link", identities.WECHAT, address=who.address)
+
+
+@get("/me/identities", opt=needs(ANYBODY), sync_to_thread=True, summary="One's linked accounts")
+def linked(db: Db, who: By) -> list[Linked]:
+    rows = db.scalars(select(Identity).where(Identity.user == who.id).order_by(Identity.created))
+    return [Linked(row.provider, row.created) for row in rows]
+
+
+@delete("/me/wechat", opt=needs(ANYBODY), sync_to_thread=True, summary="Take the link to one's WeChat account away")
+def unlink(db: Db, who: By) -> None:
+    found = db.scalar(select(Identity).where(Identity.user == who.id, Identity.provider == identities.WECHAT))
+    if found is None:
+        raise missing("linked account", identities.WECHAT)
+    db.delete(found)
+    audit.write(db, who.id, "identity.unlink", identities.WECHAT, address=who.address)
+
+
+router = Router("/v1", tags=["session"],
+                route_handlers=[ways, begin, callback, begin_link, wechat, link, linked, unlink])
