@@ -10,7 +10,7 @@ from models.runtime import Run, float_input
 from pipeline.messages import STATES
 
 SIZE = 64  # pixels a side of what the classifier sees
-MARGIN = 1.3  # side of the square cut out, as a multiple of the longer side of the face box: chin and ears belong to it
+MARGIN = 1.5  # side of the square cut out, in longer sides of the face box: a mask under the chin has to be on it
 
 
 def crop(picture: NDArray[np.uint8], box: NDArray[np.float32], size: int = SIZE, margin: float = MARGIN

@@ -95,15 +95,15 @@ def cloth(crop: Crop, chance: Generator, move: NDArray[np.float64]) -> NDArray[n
 
 
 # where the upper edge of a mask lies on the aligned face (eyes at 52, tip of the nose at 72, mouth at 92) and the lower
-WORN = ((57.0, 66.5), (113.0, 124.0))
+WORN = ((57.0, 68.5), (113.0, 124.0))
 BELOW_NOSE = ((76.5, 86.0), (113.0, 128.0))
-UNDER_MOUTH = ((97.0, 108.0), (117.0, 132.0))
+UNDER_MOUTH = ((97.0, 112.0), (119.0, 140.0))
 
 
 def mask(crop: Crop, landmarks: NDArray[np.float32], chance: Generator, state: str) -> Crop:
     """A mask drawn as it is worn: over nose and mouth, or (incorrect) below the nose or the mouth."""
     move = onto(landmarks)
-    tops, bottoms = WORN if state == "worn" else BELOW_NOSE if chance.random() < 0.72 else UNDER_MOUTH
+    tops, bottoms = WORN if state == "worn" else BELOW_NOSE if chance.random() < 0.65 else UNDER_MOUTH
     top, bottom = chance.uniform(*tops), chance.uniform(*bottoms)
     chin = tops is UNDER_MOUTH
     # a mask that slipped hangs straight or sags; one that is worn rises over the nose
@@ -144,8 +144,10 @@ def mask(crop: Crop, landmarks: NDArray[np.float32], chance: Generator, state: s
 
 def borrowed(crop: Crop, landmarks: NDArray[np.float32], other: Crop, points: NDArray[np.float32], chance: Generator,
              state: str) -> Crop:
-    """A real mask, taken from another face on which it is worn, laid over nose and mouth or (incorrect) lower."""
-    drop = chance.uniform(-2, 2) if state == "worn" else chance.uniform(14, 21)
+    """A real mask, taken from another face on which it is worn, laid over nose and mouth or (incorrect) lower: below
+    the nose, or below the mouth and folded."""
+    chin = state == "incorrect" and chance.random() < 0.3
+    drop = chance.uniform(-2, 2) if state == "worn" else chance.uniform(33, 43) if chin else chance.uniform(14, 21)
     top, bottom = chance.uniform(63, 67), chance.uniform(108, 116)
     left, right = chance.uniform(22, 30), chance.uniform(82, 90)
     edge = [(left, top + 6), (40, top + 2), (56, top), (72, top + 2), (right, top + 6), (right - 4, 94),
@@ -153,6 +155,10 @@ def borrowed(crop: Crop, landmarks: NDArray[np.float32], other: Crop, points: ND
     move = onto(landmarks)
     lower = move.copy()
     lower[:, 2] += move[:, :2] @ [0, drop]
+    if chin:  # to 0.45 to 0.75 of its height, its upper edge where it was
+        fold = chance.uniform(0.45, 0.75)
+        lower[:, 2] += lower[:, :2] @ [0, top * (1 - fold)]
+        lower[:, 1] *= fold
     back = np.vstack([cv2.invertAffineTransform(onto(points)), [0, 0, 1]])
     paint = cv2.warpAffine(other, lower @ back, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
     own, theirs = skin(crop, landmarks).mean(), skin(other, points).mean()
@@ -232,6 +238,18 @@ def scarf(crop: Crop, landmarks: NDArray[np.float32], chance: Generator) -> Crop
     return fill(crop, shape, move, paint.clip(0, 255), soft=1.2)
 
 
+def behind(crop: Crop, landmarks: NDArray[np.float32], chance: Generator) -> Crop:
+    """The head of somebody in front, seen from behind, up to the mouth: the nose is free."""
+    move = onto(landmarks)
+    dark = np.array([26, 30, 38], np.float32) * np.float32(chance.uniform(0.3, 3.0)) + chance.normal(0, 4, 3)
+    strands = cv2.GaussianBlur(chance.standard_normal((SIDE, SIDE)).astype(np.float32), (0, 0), 1.0, sigmaY=4)
+    paint = dark + (strands * chance.uniform(10, 60))[..., None] + (noise(chance, 16) * 8)[..., None]
+    x, top, wide = chance.uniform(20, 92), chance.uniform(83, 104), chance.uniform(32, 60)
+    head = [(x, top), (x + wide * 0.7, top + 10), (x + wide, top + 45), (x + wide, top + 110), (x - wide, top + 110),
+            (x - wide, top + 45), (x - wide * 0.7, top + 10)]
+    return fill(crop, smooth(head), move, paint.clip(0, 255).astype(np.float32), soft=chance.uniform(0.8, 2.5))
+
+
 def chin_in_hand(crop: Crop, landmarks: NDArray[np.float32], chance: Generator) -> Crop:
     """A hand at the cheek or chin that leaves nose and mouth free."""
     move, tone = onto(landmarks), skin(crop, landmarks) * np.float32(chance.uniform(0.8, 1.15))
@@ -242,12 +260,12 @@ def chin_in_hand(crop: Crop, landmarks: NDArray[np.float32], chance: Generator) 
 
 
 def place(crop: Crop, chance: Generator, box: NDArray[np.float32], least: float = 12.0, most: float = 90.0,
-          real: float = 1e9) -> NDArray[np.uint8]:
+          real: float = 1e9, margin: float = MARGIN) -> NDArray[np.uint8]:
     """(SIZE, SIZE, 3): cut as models/mask.py cuts, with the detector's inaccuracy, and then what a camera does to it.
 
     `real`: the face's own size in pixels; it is not shown sharper than it was.
     """
-    side = float(max(box[2] - box[0], box[3] - box[1])) * MARGIN * chance.uniform(0.9, 1.13)
+    side = float(max(box[2] - box[0], box[3] - box[1])) * margin * chance.uniform(0.9, 1.13)
     middle = (box[:2] + box[2:]) / 2 + chance.normal(0, 0.03, 2) * side
     angle, scale = chance.normal(0, 7), SIZE / side
     turn = cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), angle, scale)
@@ -256,11 +274,11 @@ def place(crop: Crop, chance: Generator, box: NDArray[np.float32], least: float 
     if chance.random() < 0.5:
         out = out[:, ::-1]
     size = min(float(np.exp(chance.uniform(np.log(least), np.log(most)))), real)
-    return camera(np.ascontiguousarray(out), chance, size)
+    return camera(np.ascontiguousarray(out), chance, size * margin)
 
 
 def camera(face: NDArray[np.uint8], chance: Generator, size: float) -> NDArray[np.uint8]:
-    """Light, blur, a face of only `size` pixels, noise, compression."""
+    """Light, blur, a cut-out of only `size` pixels, noise, compression."""
     out = face.astype(np.float32)
     if chance.random() < 0.7:
         out *= chance.uniform(0.65, 1.3)
@@ -285,7 +303,7 @@ def camera(face: NDArray[np.uint8], chance: Generator, size: float) -> NDArray[n
         picture = cv2.filter2D(picture, -1, kernel / max(float(kernel.sum()), 1e-3))
     elif chance.random() < 0.2:
         picture = cv2.GaussianBlur(picture, (0, 0), chance.uniform(0.4, 1.6))
-    pixels = round(size * MARGIN)  # of the cut-out at its real size
+    pixels = round(size)
     if pixels < SIZE:
         picture = cv2.resize(picture, (pixels, pixels), interpolation=cv2.INTER_AREA)
     if chance.random() < 0.5:

@@ -1,7 +1,7 @@
 """The labelled faces of the development data: found by the detector, cut out with their surroundings, split by seed.
 
-Label folders are read as they come: `with_mask` and `without_mask` of single faces, VOC boxes with three classes, and
-LFW portraits, which are bare faces.
+Label folders are read as they come: `with_mask` and `without_mask` of single faces, VOC boxes with three classes,
+LFW portraits, which are bare faces, and a folder of unlabelled pictures, whose faces get their labels from a model.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from models.measure import aligned, central, overlaps
 
 SIDE = 128  # pixels a side of a kept crop
 CONTEXT = 2.0  # its side as a multiple of the face's longer side: room to draw, move and turn
-SEED = "maskwatch-1"
-PARTS = (("test", 25), ("valid", 12), ("train", 63))  # per cent
+SPLIT = Path(__file__).parent / "split.json"  # decided once: a better detector must not move a face out of test
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +30,7 @@ class Sample:
     """One face, or a place that is none."""
 
     crop: NDArray[np.uint8]  # (SIDE, SIDE, 3)
-    label: str  # worn, incorrect, none, unknown
+    label: str  # worn, incorrect, none, unknown; empty: nobody said
     box: NDArray[np.float32]  # (4,) of the face in the crop
     landmarks: NDArray[np.float32]  # (5, 2) in the crop; NaN where the detector found none
     pixels: float  # the face's longer side in its picture
@@ -40,14 +39,11 @@ class Sample:
     group: str  # what must not be torn apart by the split: a picture, a person, near-duplicates
 
 
-def part(group: str) -> str:
-    """The part of the split a group belongs to; the same for ever."""
-    drawn = int(hashlib.sha256(f"{SEED}/{group}".encode()).hexdigest()[:8], 16) % 100
-    for name, share in PARTS:
-        if drawn < share:
-            return name
-        drawn -= share
-    raise AssertionError("shares add up to 100")
+def parts(samples: list[Sample]) -> list[str]:
+    """The part each sample belongs to, as written down for its picture; the unlabelled ones can only be trained on."""
+    split = json.loads(SPLIT.read_text())
+    told = {picture: name for name in ("test", "valid") for picture in split[name]}
+    return [told.get(each.picture, "train") for each in samples]
 
 
 def cut(picture: NDArray[np.uint8], box: NDArray[np.float32], landmarks: NDArray[np.float32] | None, label: str,
@@ -175,6 +171,25 @@ def lfw(root: Path, finder: Finder, leave: frozenset[str]) -> Iterator[Sample]:
                           f"lfw/{folder}/{path.name}", f"lfw/{person}")
 
 
+def street(root: Path, finder: Finder, embedder: Embedder, known: list[Sample]) -> Iterator[Sample]:
+    """masked_street: faces without a label, but for those that look like one of `known`, which may be measured on."""
+    theirs = np.stack([embedder(upright(each)[None])[0] for each in known if np.isfinite(each.landmarks).all()])
+    for path in pictures(root):
+        picture = read(path)
+        if picture is None:
+            continue
+        found = finder(picture)
+        one = f"masked_street/{path.name}"
+        faces = [cut(picture, box, points, "", "masked_street", one, one)
+                 for box, points in zip(found.boxes, found.landmarks, strict=True) if max(box[2:] - box[:2]) >= 16]
+        if not any((theirs @ embedder(upright(each)[None])[0]).max() > 0.6 for each in faces):
+            yield from faces
+
+
+def upright(sample: Sample) -> NDArray[np.uint8]:
+    return aligned(sample.crop, sample.landmarks)
+
+
 def everything(data: Path, finder: Finder, doubtful: Finder, embedder: Embedder) -> list[Sample]:
     """All samples of the folders that are there. `doubtful` is the detector with a low threshold: what it finds that is
     no face is what the classifier will be shown by mistake."""
@@ -188,4 +203,7 @@ def everything(data: Path, finder: Finder, doubtful: Finder, embedder: Embedder)
         samples += lfw(data / "lfw", finder, frozenset(leave))
     if (data / "chandrikadeb7").is_dir():
         samples += folders(data / "chandrikadeb7", finder)
+    if (data / "masked_street").is_dir():
+        samples += street(data / "masked_street", finder, embedder,
+                          [each for each, name in zip(samples, parts(samples), strict=True) if name != "train"])
     return samples
