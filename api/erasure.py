@@ -121,7 +121,7 @@ def erase(session: Session, settings: Settings, subject: Subject, by: str, reaso
             "counts of a minute, which name nobody; a rebuild counts without them",
             "the audit log names ids of faces and tracks that were looked at, no picture and no name",
             "answers kept to repeat a request, for a day at most",
-            "chat and its topic are not searched: what was written about them, a picture of them sent there, stays its time",
+            "chat and its topic are not searched: words about them and pictures sent there stay for their time",
             "the stages' memory of who is in sight, until they are not expected back "
             f"({settings.away:.0f} s), and in the changelog topics until these are compacted",
             "backups of the database, the pictures and the vectors, until they are overwritten",
