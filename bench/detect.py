@@ -17,6 +17,7 @@ from bench.clips import Clip
 from bench.figures import Figure, Section, Table
 from models import measure
 from models.labelled import Labelled, Truth
+from models.runtime import chosen
 from pipeline.mask import Looks
 from pipeline.settings import Settings
 
@@ -24,11 +25,11 @@ SIZE = (640, 360)
 EVERY = 0.8  # seconds of a clip between two pictures
 TIMED = 40  # pictures of a round: as many of each clip, with and without faces, as they come
 WANTED = "≤ 0.5"
-OURS, ALONE, THEIRS = "ours", "ours, detector alone", "predecessor"
+OURS, ALONE, AUTO, THEIRS = "ours", "ours, detector alone", "ours, MASKWATCH_RUNTIME=auto", "predecessor"
 SURE = 0.5  # the score from which the predecessor called it a face
 
 
-def measured(settings: Settings, chosen: Sequence[Clip], predecessor: Path, repeats: int, say: Callable[[str], None]
+def measured(settings: Settings, clips: Sequence[Clip], predecessor: Path, repeats: int, say: Callable[[str], None]
              ) -> Section:
     section = Section(
         "detect", "Detector and mask state of a picture of 640×360", "python -m bench detect",
@@ -42,15 +43,20 @@ def measured(settings: Settings, chosen: Sequence[Clip], predecessor: Path, repe
             "Faces below 16 pixels are not counted; frames of a clip are alike.",
         ],
     )  # fmt: skip
-    names: tuple[str, ...] = (OURS, ALONE, THEIRS)
+    names = [OURS, ALONE, AUTO, THEIRS]
+    if (quicker := chosen("auto")).runtime == "litert" or settings.runtime != "litert":
+        names.remove(AUTO)
+    else:
+        section.notes.append(f"*MASKWATCH_RUNTIME=auto* is {quicker.runtime} {quicker.precision} here: an extra "
+                             "package, not the default (docs/models.md).")
     if not predecessor.is_file():
-        names = names[:2]
+        names.remove(THEIRS)
         section.notes.append(f"The predecessor's graph is no part of the project and was not there ({predecessor.name}"
                              "): ours is measured alone.")
-    pictures = {clip.name: list(labelled(clip)) for clip in chosen}
+    pictures = {clip.name: list(labelled(clip)) for clip in clips}
     whole = [each.picture for clip in pictures.values() for each in clip]
     timed = whole[::max(1, len(whole) // TIMED)][:TIMED]
-    with sides.opened(names, settings, machine.core(0), partial(serve, predecessor=predecessor)) as opened:
+    with sides.opened(tuple(names), settings, machine.core(0), partial(serve, predecessor=predecessor)) as opened:
         cost: dict[str, list[float]] = {name: [] for name in names}
         for number in range(-1, repeats):
             for name in names:
@@ -59,11 +65,13 @@ def measured(settings: Settings, chosen: Sequence[Clip], predecessor: Path, repe
                 if number >= 0:
                     cost[name].append(seconds * 1000 / len(timed))
         if THEIRS in names:
-            for name, what in ((OURS, "ours, times the predecessor's"), (ALONE, "detector alone, times the same")):
+            for name in names[:-1]:
                 ratio = [a / b for a, b in zip(cost[name], cost[THEIRS], strict=True)]
-                section.figures.append(Figure(what, ratio, "×", WANTED if name == OURS else ""))
+                section.figures.append(Figure(f"{name}, times the predecessor", ratio, "×",
+                                              WANTED if name == OURS else ""))
         section.figures += [Figure(f"{name}, a picture", cost[name], "ms") for name in names]
-        section.tables = [_found(pictures, {name: opened[name] for name in names if name != ALONE}, settings, say)]
+        both = {name: opened[name] for name in names if name in (OURS, THEIRS)}
+        section.tables = [_found(pictures, both, settings, say)]
     return section
 
 
@@ -99,14 +107,13 @@ def serve(name: str, settings: Settings, predecessor: Path) -> Callable[..., Any
         from models.face import Finder
         from models.manifest import checked
         from models.registry import detector
-        from models.runtime import chosen
 
         look = Finder(detector(checked(settings.data / "models", "yunet")[0], chosen(settings.runtime)),
                       settings.face_score / 2)
     else:
         from models import registry
 
-        look = registry.load(settings).look
+        look = registry.load(settings.model_copy(update={"runtime": "auto"}) if name == AUTO else settings).look
 
     def run(what: str, pictures: list[NDArray[np.uint8]]) -> Any:
         if what == "look":
