@@ -7,7 +7,7 @@ import secrets
 from datetime import timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import structlog
 from authlib.common.security import generate_token
 from authlib.integrations.base_client import OAuthError
@@ -64,7 +64,7 @@ def finish(db: Session, settings: Settings, back: str, state: str, code: str) ->
             nonce={"essential": True, "value": begun.nonce}, sub={"essential": True}, exp={"essential": True},
             leeway=60,
         ).validate(claims)
-    except (OAuthError, JoseError, httpx.HTTPError, KeyError, ValueError) as error:
+    except (OAuthError, JoseError, httpx2.HTTPError, KeyError, ValueError) as error:
         log.warning("single sign-on refused", error=f"{type(error).__name__}: {error}"[:300])
         raise Problem(401, "sign-on refused", f"the provider's answer: {type(error).__name__}") from None
     if begun.user:
@@ -107,13 +107,13 @@ def _provider(settings: Settings) -> dict[str, Any]:
         if found["issuer"] != settings.oidc_issuer:
             raise ValueError(f"it calls itself {found['issuer']}")
         return found
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+    except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:
         log.error("single sign-on: no provider", issuer=settings.oidc_issuer, error=str(error)[:300])
         raise Problem(502, "no provider", f"{settings.oidc_issuer} does not answer as an OpenID provider") from None
 
 
 def _get(url: str) -> dict[str, Any]:
-    answer = httpx.get(url, timeout=TIMEOUT)
+    answer = httpx2.get(url, timeout=TIMEOUT)
     answer.raise_for_status()
     found: dict[str, Any] = answer.json()
     return found
@@ -132,12 +132,12 @@ def openid(settings: Settings, code: str) -> str:
     if not settings.wechat_app:
         raise Problem(404, "no login by WeChat", "expected MASKWATCH_WECHAT_APP to name the mini-program, it is empty")
     try:
-        answer = httpx.get(f"{settings.wechat_api}/sns/jscode2session", timeout=TIMEOUT, params={
+        answer = httpx2.get(f"{settings.wechat_api}/sns/jscode2session", timeout=TIMEOUT, params={
             "appid": settings.wechat_app, "secret": settings.wechat_secret.get_secret_value(), "js_code": code,
             "grant_type": "authorization_code"})
         answer.raise_for_status()
         found = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx2.HTTPError, ValueError) as error:
         log.error("wechat", error=type(error).__name__)  # the address holds the secret
         raise Problem(502, "no answer", "WeChat's server does not answer; try again") from None
     if not isinstance(found, dict) or not isinstance(found.get("openid"), str):

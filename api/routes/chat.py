@@ -21,7 +21,7 @@ from litestar import Request, Response, Router, WebSocket, get, post, put, webso
 from litestar.concurrency import sync_to_thread
 from litestar.datastructures import UploadFile
 from litestar.exceptions import HTTPException, WebSocketDisconnect
-from litestar.params import FromPath, FromQuery, JSONBody, MultipartBody
+from litestar.params import FromPath, FromQuery, JSONBody, MultipartBody, QueryParameter
 from litestar.status_codes import HTTP_204_NO_CONTENT
 from msgspec import Meta
 from sqlalchemy import delete, func, literal, select, update
@@ -52,6 +52,7 @@ ROOM = r"^(site|camera|episode|inspection):[^\x00/]{1,200}$"
 Room = Annotated[str, Meta(max_length=220, pattern=ROOM, description="kind:id")]
 Text = Annotated[str, Meta(max_length=2000, pattern=fields.CLEAN)]
 PictureName = Annotated[str, Meta(pattern=r"^chat/[0-9a-f]{16}/[0-9a-f]{32}\.jpg$")]
+Seq = Annotated[int | None, QueryParameter(ge=0, le=2**53 - 1)]
 HISTORY = 200  # messages of one answer
 RENEWED, GONE = 15.0, timedelta(seconds=40)  # seconds between signs of presence; after which somebody is gone
 MOST_JOINED = 50  # rooms of one socket
@@ -206,7 +207,7 @@ def people(db: Session, room: str) -> list[Person]:
 # -- by requests ------------------------------------------------------------------------------------------------------
 
 
-@get("/rooms", opt=needs("chat.view"), sync_to_thread=True, summary="The rooms of one's sites, and where something was said last")
+@get("/rooms", opt=needs("chat.view"), sync_to_thread=True, summary="The rooms one may see")
 def rooms(db: Db, who: By) -> list[RoomView]:
     """Every site's room, and the hundred others in which something was said last."""
     sites = [f"site:{site}" for site in db.scalars(select(Site.id).order_by(Site.id))]
@@ -221,15 +222,15 @@ def rooms(db: Db, who: By) -> list[RoomView]:
         read = db.scalar(select(ChatRead.seq).where(ChatRead.user == who.id, ChatRead.room == room)) or 0
         fresh = (ChatRow.room == room) & (ChatRow.seq > read) & (ChatRow.user != who.id)
         unread = db.scalar(select(func.count()).select_from(ChatRow).where(fresh)) or 0
-        mentioned = bool(unread and db.scalar(select(ChatRow.id).where(fresh, literal(who.id) == func.any(ChatRow.mentions)).limit(1)))
+        called = literal(who.id) == func.any(ChatRow.mentions)
+        mentioned = bool(unread and db.scalar(select(ChatRow.id).where(fresh, called).limit(1)))
         last, _ = history(db, room, None, None, 1)
         seen.append(RoomView(room, about.title, last[0] if last else None, unread, mentioned))
     return seen
 
 
 @get("/rooms/{room:str}/messages", opt=needs("chat.view"), sync_to_thread=True, summary="What was said in a room")
-def messages(db: Db, who: By, room: FromPath[Room], since: FromQuery[fields.Micros | None] = None,
-             before: FromQuery[fields.Micros | None] = None,
+def messages(db: Db, who: By, room: FromPath[Room], since: Seq = None, before: Seq = None,
              limit: FromQuery[Annotated[int, Meta(ge=1, le=500)]] = HISTORY) -> History:
     """`since`: what came after that `seq`, oldest first. Else the newest, or the newest before `before`."""
     subject(db, who, room)
