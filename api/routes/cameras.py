@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from agents.video import SourceError
-from api import fields, pages
+from api import fields, pages, ranges
 from api.auth import needs
 from api.db import now
 from api.dependencies import By, Config, Db
@@ -232,7 +232,7 @@ def shaped(db: Session, who: Who, row: CameraRow) -> CameraView:
 
 
 @get("/", opt=needs("cameras.view"), sync_to_thread=True, summary="The cameras one may see")
-def listed(db: Db, who: By, site: FromQuery[fields.AnySite] = "", cursor: FromQuery[pages.Cursor] = None,
+def listed(db: Db, who: By, site: FromQuery[ranges.Site] = "", cursor: FromQuery[pages.Cursor] = None,
            limit: FromQuery[pages.Limit] = 100) -> pages.Page[CameraView]:
     query = select(CameraRow).where(who.scope("cameras.view").where(CameraRow.site, CameraRow.id))
     if site:

@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api import fields, pages, uploads
+from api import fields, pages, ranges, uploads
 from api.auth import needs
 from api.db import made_id
 from api.dependencies import By, Db
@@ -102,7 +102,7 @@ def _sound(row: Plan) -> None:
 
 
 @get("/", opt=needs("cameras.view"), sync_to_thread=True, summary="The plans one may see")
-def listed(db: Db, who: By, site: FromQuery[fields.AnySite] = "", cursor: FromQuery[pages.Cursor] = None,
+def listed(db: Db, who: By, site: FromQuery[ranges.Site] = "", cursor: FromQuery[pages.Cursor] = None,
            limit: FromQuery[pages.Limit] = 100) -> pages.Page[PlanView]:
     query = select(Plan).where(Plan.site.in_(select(Site.id).where(visible(who.scope("cameras.view")))))
     if site:

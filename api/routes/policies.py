@@ -12,7 +12,7 @@ from msgspec import Meta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api import fields, live, pages
+from api import fields, live, pages, ranges
 from api.auth import needs
 from api.dependencies import By, Db
 from api.permissions import Who
@@ -83,7 +83,7 @@ def fields_ok(id: str) -> bool:
 
 
 @get("/", opt=needs("cameras.view"), sync_to_thread=True, summary="Versions of policies, newest first")
-def listed(db: Db, who: By, site: FromQuery[fields.AnySite] = "", cursor: FromQuery[pages.Cursor] = None,
+def listed(db: Db, who: By, site: FromQuery[ranges.Site] = "", cursor: FromQuery[pages.Cursor] = None,
            limit: FromQuery[pages.Limit] = 50) -> pages.Page[PolicyView]:
     query = select(Policy).where(Policy.site.in_(select(Site.id).where(visible(who.scope("cameras.view")))))
     if site:
