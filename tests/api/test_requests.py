@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 import records
 from litestar.testing import TestClient
 from sqlalchemy import delete, select, update
@@ -134,9 +133,10 @@ def test_a_new_camera_is_wished_for_on_its_topic(tables: Settings, as_: As) -> N
         "loading-dock", "hall", (3.0, 4.0), "rtsp://me:secret@10.0.0.9/1")
 
 
-@pytest.mark.parametrize("reason", ["", "a\x00b", "x" * 2001])
-def test_a_reason_is_text(as_: As, reason: str) -> None:
-    assert ask(as_("viewer"), role="viewer", site="hall", reason=reason).status_code in (400, 422)
+def test_a_reason_is_text(as_: As) -> None:
+    user = as_("viewer")
+    assert {ask(user, role="viewer", site="hall", reason=reason).status_code
+            for reason in ("", "a\x00b", "x" * 2001)} == {422}
 
 
 def _row(id: str, site: str) -> CameraRow:
