@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 log = structlog.get_logger()
@@ -48,6 +48,8 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[dict[s
     elif isinstance(error, IntegrityError):
         status, title = 409, TITLES[409]
         detail = f"it contradicts what is there: {str(error.orig).splitlines()[-1].removeprefix('DETAIL:').strip()}"
+    elif isinstance(error, DataError):  # as NUL in an id that came in the path
+        status, title, detail = 422, TITLES[422], "expected text and numbers that the tables can take"
     elif isinstance(error, OperationalError | PoolTimeout):
         log.error("database", error=str(getattr(error, "orig", error)).strip())
         status, title, detail = 503, TITLES[503], "the database does not answer; try again"
