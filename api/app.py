@@ -20,6 +20,7 @@ from api import auth, db, metrics, problems
 from api.idempotency import Idempotency
 from api.live import Hub
 from api.permissions import Who
+from api.problems import Problem
 from api.publish import Producer
 from api.routes import ROUTERS
 from api.watch import Watch
@@ -65,7 +66,10 @@ def create_app(settings: Settings) -> Litestar:
         return auth.identify(request)
 
     async def ours(request: Request[Any, Any, Any]) -> None:
-        """On loopback, a page of another site must not reach us under a name of its own."""
+        """On loopback, a page of another site must not reach us under a name of its own. No text holds a NUL: the
+        tables could not take it."""
+        if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+            raise Problem(422, "cannot be taken", "expected text without a NUL character")
         host = re.sub(r":[0-9]+$", "", request.headers.get("host", ""))
         if settings.host.strip("[]") in LOOPBACK and host.strip("[]") not in LOOPBACK:
             raise ClientException(f"expected one of {', '.join(LOOPBACK)} as host, got {host!r}")

@@ -11,6 +11,8 @@ from sqlalchemy import create_engine
 from api import migrations
 from infra.local.postgres import Postgres
 
+if {"-h", "--help"} & set(sys.argv):
+    raise SystemExit(f"{migrations.__doc__}\nExample: python -m api.migrations zones_of_plans")
 name = [word for word in sys.argv[1:] if not word.startswith("--")]
 with tempfile.TemporaryDirectory() as folder:
     server = Postgres(Path(folder)).start().ready()

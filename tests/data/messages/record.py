@@ -118,7 +118,8 @@ def samples() -> dict[str, msgspec.Struct]:
         "Camera": Camera(
             "ward-2-door", (Source("rtsp://10.0.4.17/main", "main", 1920), Source("rtsp://10.0.4.17/sub", "sub", 640)),
             name="Ward 2, door", site="clinic", fps=5.0, width=640, place=(12.5, 4.0), direction=270.0, view=82.0,
-            hidden=(((0.0, 0.0), (0.3, 0.0), (0.3, 0.2), (0.0, 0.2)),), blur_others=True, policy=policy, prefer=1, changed=AT - 9 * SECOND,
+            hidden=(((0.0, 0.0), (0.3, 0.0), (0.3, 0.2), (0.0, 0.2)),), blur_others=True, policy=policy, prefer=1,
+            changed=AT - 9 * SECOND,
         ),
         "CameraStatus": CameraStatus(
             "ward-2-door", AT, "down", AT - 4 * SECOND, worker="edge-1:4121", url="rtsp://10.0.4.17/sub", fps_in=0.0,

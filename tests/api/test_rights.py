@@ -1,0 +1,75 @@
+"""Every route against every role: who may not is told so before anything is looked at, and nothing falls over."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from litestar import Litestar
+from litestar.exceptions import WebSocketDisconnect
+from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
+from litestar.testing import TestClient
+
+from api import auth
+from api.permissions import ROLES
+
+# What stands in a path so that the route is found; no such thing exists.
+VALUES = {"str": "nothing-there", "int": "1", "uuid": "00000000-0000-4000-8000-000000000000", "path": "nothing", }
+OF = {"room": "site:nowhere"}
+
+
+def routes(app: Litestar) -> list[tuple[str, str, str]]:
+    """(method, path with something in it, what it needs) of every route with a guard; WS for sockets."""
+    found = []
+    for route in app.routes:
+        path = re.sub(r"\{(\w+):(\w+)\}", lambda m: OF.get(m[1], VALUES[m[2]]), route.path)
+        for handler in route.route_handlers if hasattr(route, "route_handlers") else [route.route_handler]:
+            wanted = handler.opt.get("needs")
+            if wanted == auth.PUBLIC or wanted is None:
+                continue  # that None is no route of ours: test_auth.py
+            if isinstance(handler, WebsocketRouteHandler):
+                found.append(("WS", path, wanted))
+            elif isinstance(handler, HTTPRouteHandler):
+                found += [(method, path, wanted) for method in sorted(handler.http_methods) if method != "OPTIONS"]
+    return sorted(found)
+
+
+def test_nobody_comes_in_without_a_login(app: TestClient[Any]) -> None:
+    open_ = []
+    for method, path, wanted in routes(app.app):
+        if method == "WS":
+            with pytest.raises(WebSocketDisconnect), app.websocket_connect(path) as socket:
+                socket.receive_text(timeout=5)
+        elif app.request(method, path, json={} if method != "GET" else None).status_code != 401:
+            open_.append(f"{method} {path} needs {wanted}")
+    assert open_ == []
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_role_may_what_it_holds_and_nothing_else(as_: Any, role: str) -> None:
+    client, holds = as_(role, site="hall"), ROLES[role][2]
+    wrong = []
+    for method, path, wanted in routes(client.app):
+        if method == "WS" or path in STREAMS:
+            continue
+        answer = client.request(method, path, json={} if method not in ("GET", "DELETE") else None,
+                                follow_redirects=False)
+        refused = answer.status_code == 403 and "expected the permission" in answer.text
+        may = wanted == auth.ANYBODY or wanted in holds
+        if refused == may or answer.status_code >= 500:
+            wrong.append(f"{method} {path} needs {wanted}: {answer.status_code} {answer.text[:120]}")
+        if path == "/v1/logout":
+            client = as_(role, site="hall")
+    assert wrong == []
+
+
+STREAMS = {"/v1/live"}  # does not end by itself; test_live.py
+
+
+def test_there_are_routes_of_every_module(app: TestClient[Any]) -> None:
+    modules = {wanted.split(".")[0] for _, _, wanted in routes(app.app)}
+    assert {"cameras", "compliance", "people", "inspections", "requests", "users", "chat", "system"} <= modules
+    assert len(routes(app.app)) > 100
+
+
