@@ -75,12 +75,14 @@ class Materialiser:
 
     def _consumer(self) -> KafkaConsumer:
         s = self.settings
-        return KafkaConsumer(
+        consumer = KafkaConsumer(
             **broker.connection(s), group_id=broker.group(s, "materialiser"), enable_auto_commit=False,
             auto_offset_reset="earliest", session_timeout_ms=round(s.session * 1000),
             heartbeat_interval_ms=round(s.heartbeat * 1000), max_partition_fetch_bytes=8 << 20,
             max_poll_interval_ms=300_000,
         )  # fmt: skip
+        finish_joins(consumer)
+        return consumer
 
     def turn(self, consumer: KafkaConsumer, producer: KafkaProducer, batch: dict[TopicPartition, list[Any]]) -> None:
         """One batch. What cannot be folded is on dead.letters before the transaction says that it was read."""
@@ -149,6 +151,15 @@ class Materialiser:
                                                            set_={"next": begin[part]}, where=Offset.next == at))
                 at = begin[part]
             consumer.seek(part, at)
+
+
+def finish_joins(consumer: KafkaConsumer) -> None:
+    """kafka-python 3.0.12 forgets a join that is under way when a poll's time is over, if only new metadata had asked
+    for it, as it does right after the start: the group counts us as the holder of partitions that we never fetch.
+    The Java client goes on with a join that is pending; so does this one then."""
+    coordinator = consumer._coordinator
+    needed = coordinator.need_rejoin
+    coordinator.need_rejoin = lambda: coordinator.rejoining or needed()
 
 
 class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -24,8 +24,9 @@ from api.permissions import Scope, Who
 from api.problems import missing
 from api.ranges import LATEST, Camera, Id, Since, Site, TheCamera, Until
 from api.routes.sightings import AnyState
-from api.tables import audit
+from api.tables import audit, sites
 from api.tables.trajectories import LegRow, TrajectoryRow
+from pipeline import plan
 from pipeline.messages import STATES
 
 SECOND = 1_000_000  # µs
@@ -224,8 +225,17 @@ def features(db: Session, routes: Sequence[TrajectoryView], coordinates: str) ->
 
 
 def georeference(db: Session, site: str) -> Project | None:
-    """How plan metres of a site become longitude and latitude; None: the site is not on the map."""
-    return None
+    """How plan metres of a site become longitude and latitude; None: nobody said where the site is."""
+    row = db.get(sites.Site, site)
+    origin = row.origin if row else None
+    if origin is None:
+        return None
+
+    def project(east: float, north: float) -> tuple[float, float]:
+        latitude, longitude = plan.globe(origin, (east, north))
+        return round(longitude, 7), round(latitude, 7)  # a centimetre
+
+    return project
 
 
 router = Router("/v1/trajectories", route_handlers=[trajectories, passed, map_, trajectory, one_map],

@@ -21,6 +21,7 @@ from api.folds import Context, Fold, Told
 from api.tables import sightings, trajectories
 from api.tables.audit import Audit
 from api.tables.sightings import FaceRow, Sighting
+from api.tables.sites import Site
 from api.tables.trajectories import LegRow, TrajectoryRow
 from pipeline.flow import Flow
 from pipeline.settings import Settings
@@ -171,7 +172,7 @@ def test_who_went_where(folded: None, as_: Any, sessions: sessionmaker[Session])
     assert reviewer.get("/v1/trajectories/passed").status_code in (400, 422)
 
 
-def test_a_route_on_the_plan(folded: None, as_: Any, sessions: sessionmaker[Session]) -> None:
+def test_a_route_on_the_plan_and_on_the_map(folded: None, as_: Any, sessions: sessionmaker[Session]) -> None:
     reviewer = as_("reviewer")
     with sessions() as session:
         route = session.scalar(select(LegRow.trajectory).where(LegRow.number == 1))
@@ -182,6 +183,12 @@ def test_a_route_on_the_plan(folded: None, as_: Any, sessions: sessionmaker[Sess
         ("observed", {"type": "Point", "coordinates": [15.0, 0.0]}),
         ("inferred", {"type": "LineString", "coordinates": [[0.0, 0.0], [15.0, 0.0]]})]
     assert len(get(reviewer, "/trajectories/geojson")["features"]) == 4
+    with sessions() as session, session.begin():
+        session.merge(Site(id="site", name="site", latitude=31.2, longitude=121.5, bearing=90.0))
+    shown = get(reviewer, f"/trajectories/{quote(route)}/geojson")
+    assert shown["coordinates"] == "map"
+    longitude, latitude = shown["features"][1]["geometry"]["coordinates"]
+    assert (longitude, latitude) == pytest.approx((121.5, 31.2 - 15 / 110_870), abs=1e-6)  # plan's east is south
 
 
 def test_a_newer_message_replaces_a_route_and_an_older_one_does_not(said: dict[str, list[Told]], tables: Settings,
