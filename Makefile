@@ -13,7 +13,7 @@ help: ## list the commands
 		{ echo "expected Python 3.11 or newer, got $$($(PYTHON) --version); make PYTHON=python3.12 chooses another"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh infra/apt.sh python3-venv
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing the locked packages into .venv (about 600 MB; minutes the first time)"
+	@echo "installing the locked packages into .venv (about 3 GB; minutes the first time)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@echo "fetching the broker's jars"
