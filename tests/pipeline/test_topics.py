@@ -42,6 +42,7 @@ def test_the_topics_stand_in_the_order_a_frame_travels():
         "episodes",
         "cameras",
         "cameras.status",
+        "chat",
         "dead.letters",
     ]
 
@@ -92,7 +93,7 @@ def test_every_fault_is_listed_at_once_with_what_was_expected_and_what_came():
         "topics.yaml: frames.retention is '1 day'; expected a number with s, m, h or d behind it, such as 24h, "
         "or forever",
         "topics.yaml: faces.message is 'Face'; expected one of "
-        "Frame, Faces, Trajectory, Episode, Camera, CameraStatus, DeadLetter",
+        "Frame, Faces, Trajectory, Episode, Camera, CameraStatus, DeadLetter, ChatMessage",
         "topics.yaml: faces.partitions is 0; expected a whole number from 1",
         "topics.yaml: faces.format is 'xml'; expected one of json, msgpack",
         "topics.yaml: Faces!.name is 'Faces!'; expected words of a-z and 0-9 with dots between them",
