@@ -76,6 +76,11 @@ def quoted(texts: Iterable[str]) -> str:
     return json.dumps(sorted(texts), ensure_ascii=False)
 
 
+# pymilvus pings every ten seconds; Milvus Lite's server, with gRPC's own settings, takes that for an attack after the
+# third and closes the connection ("Too many pings"). On loopback a dead server shows without pings.
+QUIET = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": False}
+
+
 class Vectors:
     """`store(settings)` gives the process's one. Every call raises Away when Milvus does not answer."""
 
@@ -93,7 +98,8 @@ class Vectors:
             if self._client is None:
                 with _away(self.settings):
                     self._client = MilvusClient(
-                        milvus.uri(self.settings), token=self.settings.vectors_token.get_secret_value(), timeout=5.0)
+                        milvus.uri(self.settings), token=self.settings.vectors_token.get_secret_value(), timeout=5.0,
+                        grpc_options=QUIET if self.embedded else {})
             return self._client
 
     def upsert(self, space: str, vectors: Sequence[Vector]) -> None:
