@@ -30,6 +30,7 @@ Site = Annotated[str, QueryParameter(max_length=63, pattern=f"^({SITE.pattern})?
 Camera = Annotated[str, QueryParameter(max_length=63, pattern=r"^([a-z0-9][a-z0-9-]*)?$",
                                        description="empty: every camera one may see")]
 TheCamera = Annotated[str, QueryParameter(max_length=63, pattern=r"^[a-z0-9][a-z0-9-]*$")]
+Bound = Annotated[int | None, QueryParameter(ge=0, le=2**53 - 1, description="µs since 1970 UTC; null: no bound")]
 Id = Annotated[str, PathParameter(max_length=200, pattern=CLEAN)]  # of what the stream named: camera@at#index
 
 

@@ -13,12 +13,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from pipeline import pictures
 from pipeline.pictures import BadPicture
 
+log = structlog.get_logger()
 MOST_BYTES = 16 << 20  # of a file; phones make 3..12 MiB
 MOST_PIXELS = 64_000_000  # of a file; what 200-megapixel phones make by default is 12 to 50
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -91,7 +93,8 @@ def _exif(file: Image.Image) -> tuple[int | None, datetime | None, tuple[float, 
     try:
         whole = file.getexif()
         own, gps = whole.get_ifd(ExifTags.IFD.Exif), whole.get_ifd(ExifTags.IFD.GPSInfo)
-    except Exception:
+    except Exception as error:  # SyntaxError from its own parser, as Pillow has it, and more: no EXIF costs a photo
+        log.info("EXIF not read", error=f"{type(error).__name__}: {error}"[:200])
         return None, None, None
     return (*_time(own, gps), _place(gps))
 

@@ -12,6 +12,8 @@ import pytest
 from infra.local.kafka import Kafka
 from pipeline.settings import Settings
 
+ROOT = Path(__file__).parents[1]
+
 # A developer's own settings must not change what the tests see.
 for name in [name for name in os.environ if name.startswith("MASKWATCH_")]:
     del os.environ[name]
@@ -49,6 +51,37 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """A skip says on a developer's machine what it lacks; in CI it would hide that nothing was tested."""
     if os.environ.get("CI") and _left_out and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def weights() -> Settings:
+    """Settings whose data folder holds the weights (`make test` fetches them first)."""
+    from models.fetch import missing
+
+    settings = Settings(data=ROOT / "data")
+    if missing(settings.data / "models"):
+        pytest.skip("the weights are not here: maskwatch models fetch")
+    return settings
+
+
+@pytest.fixture(scope="session")
+def demo() -> Path:
+    """The folder of the rendered site; the first time it is rendered, which takes half a minute."""
+    from infra.demo import portraits, site
+
+    folder = ROOT / "data" / "demo"
+    portraits.fetch(folder / "pictures")
+    site.render(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The development data beside the checkout; not part of the product."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(ALLOWED)
+    return folder
 
 
 @pytest.fixture(scope="session")

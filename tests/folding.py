@@ -11,28 +11,43 @@ from typing import Any
 from kafka import KafkaProducer
 from sqlalchemy.orm import Session, sessionmaker
 
-from agents import broker
+from agents import broker, cameras
 from api.folds import Context
 from api.materialiser import Materialiser
 from pipeline import topics as contract
+from pipeline.messages import Camera
 from pipeline.settings import Settings
 
 
 def publish(settings: Settings, *sent: tuple[str, Any]) -> None:
-    """(topic, message) each."""
+    """(topic, message), or (topic, key) for a tombstone, or (topic, bytes) for what is no message."""
     with closing(KafkaProducer(**broker.connection(settings), acks="all")) as producer:
         for name, message in sent:
             topic = contract.find(name)
-            producer.send(broker.topic(settings, name), topic.encode(message), topic.key_of(message)).get(timeout=20)
+            if isinstance(message, str):
+                key, value = message.encode(), None
+            elif isinstance(message, bytes):
+                key, value = b"gate", message
+            else:
+                key, value = topic.key_of(message), topic.encode(message)
+            producer.send(broker.topic(settings, name), value, key).get(timeout=20)
 
 
 @contextmanager
 def folding(settings: Settings, sessions: sessionmaker[Session]) -> Iterator[Materialiser]:
-    stop, one = threading.Event(), Materialiser(settings, sessions, Context(settings))
-    thread = threading.Thread(target=one.run, args=(stop,))
+    one = Materialiser(settings, sessions, Context(settings))
+    with running(one.run):
+        yield one
+
+
+@contextmanager
+def running(work: Callable[[threading.Event], Any]) -> Iterator[None]:
+    """`work` in a thread of its own until the block ends: it is given what tells it to stop."""
+    stop = threading.Event()
+    thread = threading.Thread(target=work, args=(stop,))
     thread.start()
     try:
-        yield one
+        yield
     finally:
         stop.set()
         thread.join(30)
@@ -46,3 +61,12 @@ def until(sessions: sessionmaker[Session], true: Callable[[Session], Any], timeo
                 return
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def wishes(settings: Settings, enough: Callable[[dict[str, Camera]], bool]) -> dict[str, Camera]:
+    """The wishes on the topic `cameras`, once the outbox has sent what it should."""
+    end = time.monotonic() + 15
+    while not enough(found := cameras.wishes(settings)):
+        assert time.monotonic() < end, found
+        time.sleep(0.1)
+    return found

@@ -13,28 +13,17 @@ import msgspec
 import pytest
 
 from agents import video
-from infra.demo import plan, portraits, site
+from infra.demo import plan
 from models import registry
-from models.fetch import missing
 from pipeline import scoring
 from pipeline.flow import Flow
 from pipeline.messages import Camera, Source
 from pipeline.scoring import Score
 from pipeline.settings import Settings
 
-ROOT = Path(__file__).parents[1]
-REAL = ROOT.parent / "shared" / "data" / "video"
 START = 1_700_000_000_000_000  # µs
 
 pytestmark = [pytest.mark.models, pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def settings() -> Settings:
-    settings = Settings(data=ROOT / "data")
-    if missing(settings.data / "models"):
-        pytest.skip("the weights are not here: maskwatch models fetch")
-    return settings
 
 
 def score(
@@ -56,12 +45,9 @@ def score(
     return result
 
 
-def test_the_rendered_site(settings: Settings) -> None:
-    folder = settings.data / "demo"
-    portraits.fetch(folder / "pictures")
-    site.render(folder, 60, settings.seed)
-    cameras = [msgspec.structs.replace(camera, loop=False) for camera in plan.cameras(folder)]
-    result = score(settings, cameras, folder / "ground_truth.json")
+def test_the_rendered_site(weights: Settings, demo: Path) -> None:
+    cameras = [msgspec.structs.replace(camera, loop=False) for camera in plan.cameras(demo)]
+    result = score(weights, cameras, demo / "ground_truth.json")
     assert result.found.recall.value >= 0.95
     assert result.found.precision.value >= 0.97
     for state, recall, precision in (("worn", 0.90, 0.95), ("none", 0.90, 0.90), ("incorrect", 0.70, 0.85)):
@@ -77,13 +63,11 @@ def test_the_rendered_site(settings: Settings) -> None:
     assert max(abs(error) for error in result.start_errors) <= 2.5
 
 
-def test_faces_of_real_people_on_rendered_walks(settings: Settings) -> None:
+def test_faces_of_real_people_on_rendered_walks(weights: Settings, shared: Path) -> None:
     """Another generator, other people and other masks than ours."""
-    folder = REAL / "synth_site_dev"
-    if not folder.is_dir():
-        pytest.skip("no development data here")
+    folder = shared / "video" / "synth_site_dev"
     cameras = [Camera(name, (Source(str(folder / f"{name}.mp4")),)) for name in ("cam-a", "cam-b")]
-    result = score(settings, cameras, folder / "ground_truth.json")
+    result = score(weights, cameras, folder / "ground_truth.json")
     assert result.found.recall.value >= 0.95
     assert result.found.precision.value >= 0.97
     assert result.purity.value >= 0.97
@@ -95,14 +79,12 @@ def test_faces_of_real_people_on_rendered_walks(settings: Settings) -> None:
     assert result.episodes.recall.value >= 0.75
 
 
-def test_real_people_on_real_footage(settings: Settings) -> None:
+def test_real_people_on_real_footage(weights: Settings, shared: Path) -> None:
     """Its boxes come from another detector and its identities from left to right; it cuts to other people in between,
     so that routes and episodes cannot be asked as strictly."""
-    folder = REAL / "demo_ccby"
-    if not folder.is_dir():
-        pytest.skip("no development data here")
+    folder = shared / "video" / "demo_ccby"
     cameras = [Camera(name, (Source(str(folder / f"{name}.mp4")),)) for name in ("cam-entrance", "cam-lobby")]
-    result = score(settings, cameras, folder / "ground_truth.json", {"cam-lobby": 30.0})
+    result = score(weights, cameras, folder / "ground_truth.json", {"cam-lobby": 30.0})
     assert result.found.recall.value >= 0.85
     assert result.found.precision.value >= 0.93
     for state in ("worn", "none", "incorrect"):

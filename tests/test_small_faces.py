@@ -20,15 +20,12 @@ import pytest
 
 from agents import video
 from models import registry
-from models.fetch import missing
 from pipeline import scoring
 from pipeline.flow import TURN, Flow
 from pipeline.geometry import iou
 from pipeline.messages import Camera, Faces, Frame, Source
 from pipeline.settings import Settings
 
-ROOT = Path(__file__).parents[1]
-REAL = ROOT.parent / "shared" / "data" / "video" / "demo_ccby"
 WIDE, HIGH, RATE = 1920, 1080, 12
 BINS = (16, 24, 32, 48, 96)  # pixels of the 1080p picture, longer side
 START = 1_700_000_000_000_000  # µs
@@ -56,14 +53,6 @@ class Found(NamedTuple):
 
     def recall(self, least: int) -> float:
         return sum(v for k, v in self.found.items() if k >= least) / sum(v for k, v in self.faces.items() if k >= least)
-
-
-@pytest.fixture(scope="module")
-def settings() -> Settings:
-    settings = Settings(data=ROOT / "data")
-    if missing(settings.data / "models"):
-        pytest.skip("the weights are not here: maskwatch models fetch")
-    return settings
 
 
 def compose(path: Path, parts: Sequence[Part], seconds: float) -> None:
@@ -176,17 +165,14 @@ def carried(told: Sequence[Faces]) -> tuple[int, int]:
     return same, kept
 
 
-def test_people_far_away_in_the_rendered_demo(settings: Settings, tmp_path: Path) -> None:
-    folder = settings.data / "demo"
-    if not (folder / "ground_truth.json").exists():
-        pytest.skip("the demo is not here: maskwatch demo render")
+def test_people_far_away_in_the_rendered_demo(weights: Settings, demo: Path, tmp_path: Path) -> None:
     places = ((100, 60), (1000, 60), (560, 560))
-    parts = [Part(folder / f"{name}.mp4", f"demo-{name}", 0.75, x, y)
+    parts = [Part(demo / f"{name}.mp4", f"demo-{name}", 0.75, x, y)
              for name, (x, y) in zip(("entrance", "corridor", "ward"), places, strict=True)]
     clip = tmp_path / "far.mp4"
     compose(clip, parts, 40)
-    truth = scoring.read(folder / "ground_truth.json")
-    fixed, auto = (score(clip, parts, truth, width, settings) for width in (960, 0))
+    truth = scoring.read(demo / "ground_truth.json")
+    fixed, auto = (score(clip, parts, truth, width, weights) for width in (960, 0))
     table("the rendered demo, far away", {"fixed 960": fixed, "automatic": auto})
     assert auto.recall(24) >= 0.95
     assert auto.recall(24) >= fixed.recall(24) + 0.1
@@ -196,15 +182,14 @@ def test_people_far_away_in_the_rendered_demo(settings: Settings, tmp_path: Path
     assert (same >= 2, kept) == (True, same)
 
 
-def test_real_people_far_away_and_near(settings: Settings, tmp_path: Path) -> None:
-    if not REAL.is_dir():
-        pytest.skip("no development data here")
-    truth = scoring.read(REAL / "ground_truth.json")
-    parts = [Part(REAL / "cam-entrance.mp4", "cam-entrance", 0.5, 300, 420),
-             Part(REAL / "cam-lobby.mp4", "cam-lobby", 0.5, 1100, 420)]
+def test_real_people_far_away_and_near(weights: Settings, shared: Path, tmp_path: Path) -> None:
+    real = shared / "video" / "demo_ccby"
+    truth = scoring.read(real / "ground_truth.json")
+    parts = [Part(real / "cam-entrance.mp4", "cam-entrance", 0.5, 300, 420),
+             Part(real / "cam-lobby.mp4", "cam-lobby", 0.5, 1100, 420)]
     clip = tmp_path / "far.mp4"
     compose(clip, parts, 25)
-    fixed, auto = (score(clip, parts, truth, width, settings) for width in (960, 0))
+    fixed, auto = (score(clip, parts, truth, width, weights) for width in (960, 0))
     table("real people, far away", {"fixed 960": fixed, "automatic": auto})
     assert auto.recall(24) >= 0.95
     assert auto.found[24] >= 0.8 * auto.faces[24]
@@ -212,9 +197,9 @@ def test_real_people_far_away_and_near(settings: Settings, tmp_path: Path) -> No
     same, kept = carried(auto.told)
     assert kept == same
 
-    near = [Part(REAL / "cam-entrance.mp4", "cam-entrance", 2.0, 0, 0)]
+    near = [Part(real / "cam-entrance.mp4", "cam-entrance", 2.0, 0, 0)]
     compose(clip, near, 40)
-    fixed, auto = (score(clip, near, truth, width, settings) for width in (960, 0))
+    fixed, auto = (score(clip, near, truth, width, weights) for width in (960, 0))
     table("real people, near", {"fixed 960": fixed, "automatic": auto})
     assert {f.width for f in auto.frames if not f.probe} == {960}
     assert sum(f.probe for f in auto.frames) <= 4  # of 200 pictures; what a probe costs stands in docs/performance.md

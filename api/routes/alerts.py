@@ -15,7 +15,7 @@ from msgspec import Meta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api import alerts, fields, live
+from api import alerts, fields, live, ranges
 from api.auth import needs
 from api.db import now
 from api.dependencies import By, Db
@@ -135,7 +135,7 @@ def find(db: Session, id: str, scope: Scope) -> Alert:
 
 @get("/alerts", opt=needs("compliance.view"), sync_to_thread=True, summary="Alerts, the newest first")
 def every(db: Db, who: By, since: filters.Since = 0, until: filters.Until = filters.LAST,
-          site: filters.Site = "", camera: filters.Camera = "",
+          site: ranges.Site = "", camera: ranges.Camera = "",
           kind: FromQuery[Kind | None] = None, told: AnyState = None,
           going: FromQuery[bool | None] = None, cursor: Cursor = None, limit: Limit = 50) -> Page[AlertView]:
     """`going`: whether the breach or outage goes on."""

@@ -17,18 +17,20 @@ from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import msgspec
+import structlog
 from litestar import Request, Response, Router, WebSocket, get, post, put, websocket
 from litestar.concurrency import sync_to_thread
 from litestar.datastructures import UploadFile
 from litestar.exceptions import HTTPException, WebSocketDisconnect
-from litestar.params import FromPath, FromQuery, JSONBody, MultipartBody, QueryParameter
+from litestar.params import JSONBody, MultipartBody, PathParameter
 from litestar.status_codes import HTTP_204_NO_CONTENT
 from msgspec import Meta
 from sqlalchemy import delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from api import fields, live, pictures, uploads
+from api import fields, live, pages, pictures, ranges, uploads
 from api.auth import identify, needs
 from api.db import made_id, micros, now
 from api.dependencies import By, Config, Db
@@ -46,15 +48,18 @@ from api.tables.users import User
 from pipeline.messages import ChatMessage
 from pipeline.pictures import BadPicture
 
+log = structlog.get_logger()
 T = TypeVar("T")
 KINDS = ("site", "camera", "episode", "inspection")
 ROOM = r"^(site|camera|episode|inspection):[^\x00/]{1,200}$"
 Room = Annotated[str, Meta(max_length=220, pattern=ROOM, description="kind:id")]
+RoomPath = Annotated[str, PathParameter(max_length=220, pattern=ROOM, description="kind:id")]
 Text = Annotated[str, Meta(max_length=2000, pattern=fields.CLEAN)]
 PictureName = Annotated[str, Meta(pattern=r"^chat/[0-9a-f]{16}/[0-9a-f]{32}\.jpg$")]
-Seq = Annotated[int | None, QueryParameter(ge=0, le=2**53 - 1)]
 HISTORY = 200  # messages of one answer
 RENEWED, GONE = 15.0, timedelta(seconds=40)  # seconds between signs of presence; after which somebody is gone
+# What sending to a socket raises whose other end has gone, by how it went.
+GONE_AWAY = (WebSocketDisconnect, RuntimeError, OSError)
 MOST_JOINED = 50  # rooms of one socket
 
 
@@ -230,8 +235,8 @@ def rooms(db: Db, who: By) -> list[RoomView]:
 
 
 @get("/rooms/{room:str}/messages", opt=needs("chat.view"), sync_to_thread=True, summary="What was said in a room")
-def messages(db: Db, who: By, room: FromPath[Room], since: Seq = None, before: Seq = None,
-             limit: FromQuery[Annotated[int, Meta(ge=1, le=500)]] = HISTORY) -> History:
+def messages(db: Db, who: By, room: RoomPath, since: ranges.Bound = None, before: ranges.Bound = None,
+             limit: pages.Limit = HISTORY) -> History:
     """`since`: what came after that `seq`, oldest first. Else the newest, or the newest before `before`."""
     subject(db, who, room)
     found, more = history(db, room, since, before, limit)
@@ -240,26 +245,26 @@ def messages(db: Db, who: By, room: FromPath[Room], since: Seq = None, before: S
 
 
 @post("/rooms/{room:str}/messages", opt=needs("chat.add"), sync_to_thread=True, summary="Say something")
-def add(request: Request[Any, Any, Any], db: Db, who: By, room: FromPath[Room], data: JSONBody[Say]) -> ChatMessage:
+def add(request: Request[Any, Any, Any], db: Db, who: By, room: RoomPath, data: JSONBody[Say]) -> ChatMessage:
     return say(db, who, request.app.state.producer, subject(db, who, room, "chat.add"), data)
 
 
 @put("/rooms/{room:str}/read", opt=needs("chat.view"), sync_to_thread=True, status_code=HTTP_204_NO_CONTENT,
      summary="Everything up to a message was read")
-def read(db: Db, who: By, room: FromPath[Room], data: JSONBody[Read]) -> None:
+def read(db: Db, who: By, room: RoomPath, data: JSONBody[Read]) -> None:
     subject(db, who, room)
     _mark(db, who.id, room, data.seq)
 
 
 @get("/rooms/{room:str}/people", opt=needs("chat.view"), sync_to_thread=True, summary="Who is in a room now")
-def present(db: Db, who: By, room: FromPath[Room]) -> list[Person]:
+def present(db: Db, who: By, room: RoomPath) -> list[Person]:
     subject(db, who, room)
     return people(db, room)
 
 
 @post("/rooms/{room:str}/pictures", opt=needs("chat.add"), sync_to_thread=True,
       request_max_body_size=uploads.MOST_BYTES + 65536, summary="Put a picture where a message can show it")
-def upload(db: Db, who: By, settings: Config, room: FromPath[Room], data: MultipartBody[Picture]) -> Kept:
+def upload(db: Db, who: By, settings: Config, room: RoomPath, data: MultipartBody[Picture]) -> Kept:
     """JPEG, PNG or WebP; encoded anew, without EXIF. Its name then goes into a message's `pictures`."""
     subject(db, who, room, "chat.add")
     try:
@@ -274,8 +279,8 @@ def upload(db: Db, who: By, settings: Config, room: FromPath[Room], data: Multip
 
 @get("/rooms/{room:str}/pictures/{name:str}", opt=needs("chat.view"), sync_to_thread=True, media_type="image/jpeg",
      summary="A picture that was sent")
-def picture(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, room: FromPath[Room],
-            name: FromPath[Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\.jpg$")]]) -> Response[bytes]:
+def picture(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, room: RoomPath,
+            name: Annotated[str, PathParameter(pattern=r"^[0-9a-f]{32}\.jpg$")]) -> Response[bytes]:
     about = subject(db, who, room)
     found = pictures.store(settings).get(pictures_of(room) + name)
     if found is None:
@@ -329,10 +334,12 @@ class _Talk:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            with suppress(Exception):
+            for fault in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(fault, Exception) and not isinstance(fault, GONE_AWAY):
+                    log.error("chat socket ended", user=self.who.id, exc_info=fault)
+            with suppress(SQLAlchemyError):  # then they are gone when they are not renewed
                 await self._do(lambda db: self._go(db, list(self.last)))
-            with suppress(Exception):
+            with suppress(*GONE_AWAY):
                 await self.socket.close()
 
     async def _do(self, work: Callable[[Session], T]) -> T:

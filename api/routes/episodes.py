@@ -24,7 +24,8 @@ from api.dependencies import By, Config, Db
 from api.pages import Cursor, Limit, Page, take
 from api.permissions import Scope, Who
 from api.problems import Problem, missing
-from api.routes.filters import LAST, Assigned, Camera, Person, Since, Site, StreamId, Until, Zone
+from api.ranges import Camera, Site
+from api.routes.filters import LAST, Assigned, Person, Since, StreamId, Until, Zone
 from api.tables import audit
 from api.tables.episodes import FOLDER, EpisodeReview, EpisodeRow, EpisodeStep, EvidenceRow, covers, find, visible
 from api.tables.trajectories import LegRow

@@ -12,7 +12,7 @@ from msgspec import Meta
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
-from api import erasure, fields
+from api import erasure, fields, ranges
 from api.auth import needs
 from api.db import now
 from api.dependencies import By, Config, Db
@@ -120,7 +120,7 @@ def erasures(db: Db, who: By, cursor: Cursor = None, limit: Limit = 100) -> Page
 
 
 @get("/erasures/{id:str}", opt=needs("people.view"), sync_to_thread=True, summary="One erasure with its report")
-def one(db: Db, who: By, id: FromPath[fields.Line]) -> ErasureView:
+def one(db: Db, who: By, id: ranges.Id) -> ErasureView:
     row = db.get(Erasure, id)
     if row is None or not who.may("people.view", row.site):
         raise missing("erasure", id)

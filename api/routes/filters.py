@@ -7,14 +7,11 @@ from typing import Annotated
 from litestar.params import PathParameter, QueryParameter
 
 from api.fields import CLEAN
-from pipeline.cameras import SITE
 
 # A constraint inside `X | None`, or in msgspec's Meta, is neither checked of a query nor in the OpenAPI document.
 LAST = 2**53 - 1  # µs; the largest number that JavaScript has exactly
 Since = Annotated[int, QueryParameter(ge=0, le=LAST, description="began at or after, µs UTC")]
 Until = Annotated[int, QueryParameter(ge=0, le=LAST, description="began before, µs UTC")]
-Site = Annotated[str, QueryParameter(max_length=63, pattern=f"^({SITE.pattern})?$")]
-Camera = Annotated[str, QueryParameter(max_length=63, pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
 Person = Annotated[str, QueryParameter(max_length=200, pattern=CLEAN, description="id of the trajectory")]
 Zone = Annotated[str, QueryParameter(max_length=200, pattern=CLEAN, description="name of the zone")]
 Assigned = Annotated[str, QueryParameter(pattern=r"^([0-9a-f]{32}|me)?$", description="a user's id, or `me`")]

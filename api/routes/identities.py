@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, Response, Router, delete, get, post
 from litestar.datastructures import Cookie
-from litestar.params import FromQuery, JSONBody, QueryParameter
+from litestar.params import JSONBody, QueryParameter
 from litestar.response import Redirect
 from litestar.status_codes import HTTP_204_NO_CONTENT
 from msgspec import Meta
@@ -25,6 +25,7 @@ from api.tables.users import Identity
 from pipeline.settings import Settings
 
 STATE = "maskwatch-sign-on"
+After = Annotated[str, QueryParameter(max_length=400, description="path of ours to go on to")]
 Code = Annotated[str, Meta(min_length=1, max_length=2000, pattern=r"^[^\x00-\x1f]+$")]
 
 
@@ -62,7 +63,7 @@ async def ways(settings: Config) -> Ways:
 
 @get("/login/oidc", opt=needs(PUBLIC), sync_to_thread=True, summary="Begin single sign-on", status_code=302)
 def begin(request: Request[Any, Any, Any], db: Db, settings: Config,
-          after: FromQuery[Annotated[str, Meta(max_length=400)]] = "/") -> Redirect:
+          after: After = "/") -> Redirect:
     """Sends the browser to the provider; `after`: the path of ours to come back to in the end."""
     return _begun(request, db, settings, after)
 
@@ -75,9 +76,10 @@ def _begun(request: Request[Any, Any, Any], db: Session, settings: Settings, aft
 
 
 @get("/login/oidc/callback", opt=needs(PUBLIC), sync_to_thread=True, summary="End of single sign-on", status_code=302)
-def callback(request: Request[Any, Any, Any], db: Db, settings: Config, code: FromQuery[Code | None] = None,
+def callback(request: Request[Any, Any, Any], db: Db, settings: Config,
+             code: Annotated[str, QueryParameter(max_length=2000)] = "",
              given: Annotated[str, QueryParameter(name="state", max_length=64, pattern=r"^[\w-]*$")] = "",
-             error: FromQuery[Annotated[str, Meta(max_length=200)]] = "") -> Redirect:
+             error: Annotated[str, QueryParameter(max_length=200)] = "") -> Redirect:
     """The provider sends the browser here. It must be the browser that began."""
     if error or not code:
         raise Problem(401, "sign-on refused", f"the provider says: {error or 'no code'}")
@@ -95,7 +97,7 @@ def callback(request: Request[Any, Any, Any], db: Db, settings: Config, code: Fr
 @get("/me/oidc", opt=needs(ANYBODY), sync_to_thread=True, summary="Link one's account for single sign-on",
      status_code=302)
 def begin_link(request: Request[Any, Any, Any], db: Db, settings: Config, who: By,
-               after: FromQuery[Annotated[str, Meta(max_length=400)]] = "/") -> Redirect:
+               after: After = "/") -> Redirect:
     """As GET /v1/login/oidc; in the end the account is linked to the user who began."""
     return _begun(request, db, settings, after, who.id)
 

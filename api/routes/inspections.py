@@ -22,7 +22,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from api import fields, pages, patrol, pictures, report, uploads
+from api import fields, pages, patrol, pictures, ranges, report, uploads
 from api.auth import needs
 from api.db import micros, now
 from api.dependencies import By, Config, Db
@@ -360,11 +360,10 @@ def note(db: Db, who: By, id: FromPath[UUID], data: JSONBody[Noted]) -> Whole:
 
 
 @get("/", opt=needs("inspections.view"), sync_to_thread=True, summary="Inspections, newest first")
-def every(db: Db, who: By, site: FromQuery[fields.AnySite] = "",
+def every(db: Db, who: By, site: ranges.Site = "",
           standing: Annotated[Standing, QueryParameter(name="state")] = "", mine: FromQuery[bool] = False,
-          round: FromQuery[UUID | None] = None, since: FromQuery[fields.Micros | None] = None,
-          until: FromQuery[fields.Micros | None] = None, cursor: pages.Cursor = None, limit: pages.Limit = 50,
-          ) -> pages.Page[Brief]:
+          round: FromQuery[UUID | None] = None, since: ranges.Bound = None,
+          until: ranges.Bound = None, cursor: pages.Cursor = None, limit: pages.Limit = 50) -> pages.Page[Brief]:
     """One's own, and those of the sites whose inspections one reviews. After a crash a phone asks for
     `?mine=true&state=open`. `since`, `until`: when they started."""
     query = select(Inspection)

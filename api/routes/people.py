@@ -17,7 +17,7 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from api import fields, pictures, sight, uploads, visitors
+from api import fields, pictures, ranges, sight, uploads, visitors
 from api.auth import needs
 from api.db import made_id, now
 from api.dependencies import By, Config, Db
@@ -333,12 +333,12 @@ def detail(db: Session, row: PersonRow, space: str | None) -> PersonDetail:
 
 
 @get("/people/{id:str}", opt=needs("people.view"), sync_to_thread=True, summary="One enrolled person")
-def person(request: Request[Any, Any, Any], db: Db, who: By, id: FromPath[fields.Line]) -> PersonDetail:
+def person(request: Request[Any, Any, Any], db: Db, who: By, id: ranges.Id) -> PersonDetail:
     return detail(db, own(db, who, id), None)
 
 
 @patch("/people/{id:str}", opt=needs("people.edit"), sync_to_thread=True, summary="Change an enrolled person")
-def change(db: Db, who: By, id: FromPath[fields.Line], data: JSONBody[PersonChange]) -> PersonDetail:
+def change(db: Db, who: By, id: ranges.Id, data: JSONBody[PersonChange]) -> PersonDetail:
     row = own(db, who, id, "people.edit")
     changed = {name: value for name, value in msgspec.structs.asdict(data).items() if value is not UNSET}
     for name, value in changed.items():
@@ -350,7 +350,7 @@ def change(db: Db, who: By, id: FromPath[fields.Line], data: JSONBody[PersonChan
 
 @delete("/people/{id:str}", opt=needs("people.remove"), sync_to_thread=True, status_code=HTTP_204_NO_CONTENT,
         summary="Forget who somebody is")
-def remove(db: Db, who: By, settings: Config, id: FromPath[fields.Line]) -> None:
+def remove(db: Db, who: By, settings: Config, id: ranges.Id) -> None:
     """Name, consents, portraits and recognitions go. What cameras saw of them stays, without a name: POST
     /v1/erasures removes that too."""
     row = own(db, who, id, "people.remove")
@@ -371,7 +371,7 @@ def _unlearn(db: Session, settings: Settings, person: str) -> int:
 
 
 @post("/people/{id:str}/consents", opt=needs("people.edit"), sync_to_thread=True, summary="Record another consent")
-def agree(db: Db, who: By, id: FromPath[fields.Line], data: JSONBody[ConsentWords]) -> PersonDetail:
+def agree(db: Db, who: By, id: ranges.Id, data: JSONBody[ConsentWords]) -> PersonDetail:
     """To new words, or again after it was taken back: then portraits have to be taken anew."""
     row = own(db, who, id, "people.edit")
     _past(data.given)
@@ -384,7 +384,7 @@ def agree(db: Db, who: By, id: FromPath[fields.Line], data: JSONBody[ConsentWord
 
 @post("/people/{id:str}/withdrawal", opt=needs("people.edit"), sync_to_thread=True, status_code=200,
       summary="Record that somebody took their consent back")
-def withdraw(db: Db, who: By, settings: Config, id: FromPath[fields.Line]) -> PersonDetail:
+def withdraw(db: Db, who: By, settings: Config, id: ranges.Id) -> PersonDetail:
     """Their vectors, portraits and recognitions go at once; name and consents stay as the proof of it."""
     row = own(db, who, id, "people.edit")
     row.withdrawn = row.withdrawn or now()
@@ -399,7 +399,7 @@ def withdraw(db: Db, who: By, settings: Config, id: FromPath[fields.Line]) -> Pe
 
 @post("/people/{id:str}/portraits", opt=needs("people.edit"), sync_to_thread=True, request_max_body_size=BASE64,
       summary="Add a photo, in base64")
-def portray(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, id: FromPath[fields.Line],
+def portray(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, id: ranges.Id,
             data: JSONBody[NewPortrait]) -> PortraitTaken:
     """Refused (422, with what is wrong) when the face is too small, blurred or turned away. Several photos make
     recognition better: with and without glasses, with a mask."""
@@ -408,7 +408,7 @@ def portray(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, 
 
 @post("/people/{id:str}/portraits/upload", opt=needs("people.edit"), sync_to_thread=True, request_max_body_size=BODY,
       summary="Add a photo, as a file")
-def portray_file(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, id: FromPath[fields.Line],
+def portray_file(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, id: ranges.Id,
                  data: MultipartBody[PortraitFile]) -> PortraitTaken:
     """As POST /v1/people/{id}/portraits, as a form."""
     content = data.picture.file.read(uploads.MOST_BYTES + 1)
@@ -448,8 +448,8 @@ def _portray(db: Session, who: Who, settings: Settings, eyes: Sight, id: str, co
 
 @get("/people/{id:str}/portraits/{portrait:str}", opt=needs("people.view"), sync_to_thread=True,
      media_type="image/jpeg", summary="A photo of an enrolled person")
-def portrait_picture(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, id: FromPath[fields.Line],
-                     portrait: FromPath[fields.Line]) -> Response[bytes]:
+def portrait_picture(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, id: ranges.Id,
+                     portrait: ranges.Id) -> Response[bytes]:
     """With an ETag. Each look is in the audit log."""
     row = own(db, who, id)
     found = db.get(Portrait, portrait)
@@ -462,7 +462,7 @@ def portrait_picture(request: Request[Any, Any, Any], db: Db, who: By, settings:
 
 @delete("/people/{id:str}/portraits/{portrait:str}", opt=needs("people.edit"), sync_to_thread=True,
         status_code=HTTP_204_NO_CONTENT, summary="Remove a photo")
-def remove_portrait(db: Db, who: By, settings: Config, id: FromPath[fields.Line], portrait: FromPath[fields.Line]
+def remove_portrait(db: Db, who: By, settings: Config, id: ranges.Id, portrait: ranges.Id
                     ) -> None:
     row = own(db, who, id, "people.edit")
     found = db.get(Portrait, portrait)
@@ -515,7 +515,7 @@ def add_list(db: Db, who: By, data: JSONBody[NewList]) -> ListView:
 
 @delete("/watch-lists/{id:str}", opt=needs("people.remove"), sync_to_thread=True, status_code=HTTP_204_NO_CONTENT,
         summary="Remove a watch-list")
-def remove_list(db: Db, who: By, id: FromPath[fields.Line]) -> None:
+def remove_list(db: Db, who: By, id: ranges.Id) -> None:
     row = own_list(db, who, id, "people.remove")
     audit.write(db, who.id, "list.remove", id, site=row.site, address=who.address)
     db.delete(row)
@@ -523,7 +523,7 @@ def remove_list(db: Db, who: By, id: FromPath[fields.Line]) -> None:
 
 @put("/watch-lists/{id:str}/people/{person_id:str}", opt=needs("people.edit"), sync_to_thread=True,
      summary="Put somebody on a list")
-def watch(db: Db, who: By, id: FromPath[fields.Line], person_id: FromPath[fields.Line], data: JSONBody[Why]
+def watch(db: Db, who: By, id: ranges.Id, person_id: ranges.Id, data: JSONBody[Why]
           ) -> ListView:
     """Every recognition of them is then told as `watchlist.hit`, and an alert rule may be made of it."""
     row, whom = own_list(db, who, id, "people.edit"), own(db, who, person_id)
@@ -539,7 +539,7 @@ def watch(db: Db, who: By, id: FromPath[fields.Line], person_id: FromPath[fields
 
 @delete("/watch-lists/{id:str}/people/{person_id:str}", opt=needs("people.edit"), sync_to_thread=True,
         status_code=HTTP_204_NO_CONTENT, summary="Take somebody off a list")
-def unwatch(db: Db, who: By, id: FromPath[fields.Line], person_id: FromPath[fields.Line]) -> None:
+def unwatch(db: Db, who: By, id: ranges.Id, person_id: ranges.Id) -> None:
     row = own_list(db, who, id, "people.edit")
     own(db, who, person_id)
     db.execute(sql_delete(Watched).where(Watched.list == id, Watched.person == person_id))
@@ -593,7 +593,7 @@ def history_of(db: Session, who: Who, links: visitors.Links, those: Sequence[str
 
 @get("/visitors/{id:str}", opt=needs("people.view"), sync_to_thread=True,
      summary="Where and when somebody was seen, whoever they are")
-def visitor(db: Db, who: By, id: FromPath[fields.Line]) -> PersonHistory:
+def visitor(db: Db, who: By, id: ranges.Id) -> PersonHistory:
     """The id is that of a route, or of a track that is on none. Merges and splits are taken into account."""
     links = visitors.links(db)
     found = history_of(db, who, links, [links.head(id)])
@@ -606,7 +606,7 @@ def visitor(db: Db, who: By, id: FromPath[fields.Line]) -> PersonHistory:
 
 @get("/people/{id:str}/history", opt=needs("people.view"), sync_to_thread=True,
      summary="Where and when an enrolled person was seen")
-def history(db: Db, who: By, id: FromPath[fields.Line]) -> PersonHistory:
+def history(db: Db, who: By, id: ranges.Id) -> PersonHistory:
     row = own(db, who, id)
     links = visitors.links(db)
     audit.write(db, who.id, "person.look", id, site=row.site, address=who.address)

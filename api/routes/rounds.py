@@ -15,7 +15,7 @@ from msgspec import Meta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api import fields, pages
+from api import fields, pages, ranges
 from api.auth import needs
 from api.db import made_id, micros
 from api.dependencies import By, Db
@@ -74,7 +74,7 @@ class Due(msgspec.Struct):
 
 
 @get("/", opt=needs("inspections.view"), sync_to_thread=True, summary="Planned routes")
-def every(db: Db, who: By, site: FromQuery[fields.AnySite] = "", cursor: pages.Cursor = None,
+def every(db: Db, who: By, site: ranges.Site = "", cursor: pages.Cursor = None,
           limit: pages.Limit = 100) -> pages.Page[Planned]:
     query = select(Round).where(who.scope("inspections.view").where(Round.site))
     if site:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -14,12 +13,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from folding import folding, publish, until
+from folding import folding, publish, until, wishes
 from litestar.testing import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from agents import cameras as topic
 from api.problems import Problem
 from api.routes.cameras import NewSource, source
 from api.tables.audit import Audit
@@ -43,15 +41,6 @@ def admin(as_: As) -> TestClient[Any]:
     return client
 
 
-def told(settings: Settings, enough: Callable[[dict[str, Camera]], bool]) -> dict[str, Camera]:
-    """The wishes on the topic, once the outbox has sent what it should."""
-    end = time.monotonic() + 15
-    while not enough(found := topic.wishes(settings)):
-        assert time.monotonic() < end, found
-        time.sleep(0.1)
-    return found
-
-
 def test_a_camera_is_there_when_the_answer_is_and_reaches_the_topic(
     admin: TestClient[Any], tables: Settings, sessions: sessionmaker[Session]
 ) -> None:
@@ -68,7 +57,7 @@ def test_a_camera_is_there_when_the_answer_is_and_reaches_the_topic(
     # the address as it was shown keeps its login
     sources = [*answer.json()["sources"][:1], {"url": "rtsp://other@10.0.0.8/", "kind": "main"}]
     assert admin.patch("/v1/cameras/gate", json={"sources": sources}).status_code == 200
-    wish = told(tables, lambda w: "gate" in w and "10.0.0.8" in w["gate"].sources[1].url)["gate"]
+    wish = wishes(tables, lambda w: "gate" in w and "10.0.0.8" in w["gate"].sources[1].url)["gate"]
     assert (wish.sources[0].url, wish.fps, wish.prefer, wish.place) == (
         "rtsp://viewer:s3cret@10.0.0.7/main", 2, 1, None)
     before = admin.get("/v1/cameras/gate").json()
@@ -78,7 +67,7 @@ def test_a_camera_is_there_when_the_answer_is_and_reaches_the_topic(
 
         assert admin.delete("/v1/cameras/gate").status_code == 204
         assert admin.get("/v1/cameras/gate").status_code == 404
-        told(tables, lambda w: "gate" not in w)
+        wishes(tables, lambda w: "gate" not in w)
         until(sessions, lambda s: s.scalar(select(RemovedCamera.id)) is None)
         assert admin.get("/v1/cameras").json()["items"] == []
         # by command, in a site nobody has described
@@ -96,7 +85,7 @@ def test_words_from_before_do_not_come_back(tables: Settings, sessions: sessionm
                                             ) -> None:
     """The materialiser was away: what it reads then is older than the rows."""
     admin.post("/v1/cameras", json=GATE)
-    old = told(tables, lambda w: "gate" in w)["gate"]
+    old = wishes(tables, lambda w: "gate" in w)["gate"]
     admin.patch("/v1/cameras/gate", json={"name": "New"})
     admin.post("/v1/cameras", json=GATE | {"id": "dock"})
     admin.delete("/v1/cameras/dock")
@@ -169,7 +158,7 @@ def test_privacy_areas_zones_and_calibration_are_drawn(admin: TestClient[Any], t
     assert drawn["zones"] == [{"name": "desk", "outline": SQUARE}]
     twice = {"zones": [{"name": "desk", "outline": SQUARE}] * 2}
     assert "each name once" in admin.put("/v1/cameras/gate/zones", json=twice).text
-    wish = told(tables, lambda w: "gate" in w and w["gate"].policy is not None)["gate"]
+    wish = wishes(tables, lambda w: "gate" in w and w["gate"].policy is not None)["gate"]
     assert (wish.policy.version, wish.policy.zones[0].name, len(wish.hidden)) == ("", "desk", 1)
 
     assert admin.get("/v1/cameras/gate/calibration").status_code == 404

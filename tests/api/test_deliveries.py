@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import receivers
 from breaches import episode, fold
+from folding import running
 from pydantic import SecretStr
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, sessionmaker
@@ -62,14 +63,9 @@ def waiting(sessions: sessionmaker[Session], to: str, alert: str = "", what: str
 
 @contextmanager
 def alerting(settings: Settings, sessions: sessionmaker[Session]) -> Iterator[Alerting]:
-    stop, work = threading.Event(), Alerting(settings, sessions)
-    thread = threading.Thread(target=work.run, args=(stop,))
-    thread.start()
-    try:
+    work = Alerting(settings, sessions)
+    with running(work.run):
         yield work
-    finally:
-        stop.set()
-        thread.join(30)
 
 
 def arrived(sessions: sessionmaker[Session], id: str, state: str = "sent", timeout: float = 30) -> Delivery:

@@ -2,64 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import Any
 
 import pytest
 import records
-from kafka import KafkaProducer, TopicPartition
+from folding import folding, publish, until
+from kafka import TopicPartition
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from agents import broker
 from api import materialiser
 from api.folds import Context
-from api.materialiser import Materialiser
 from api.tables import FOLDS
 from api.tables.cameras import CameraRow, CameraState
 from api.tables.offsets import Offset
 from pipeline import topics as contract
 from pipeline.messages import Camera, CameraStatus, Source
 from pipeline.settings import Settings
-
-
-def publish(settings: Settings, *sent: tuple[str, Any]) -> None:
-    """(topic, message), or (topic, key) for a tombstone, or (topic, bytes) for what is no message."""
-    with closing(KafkaProducer(**broker.connection(settings), acks="all")) as producer:
-        for name, message in sent:
-            topic = contract.find(name)
-            if isinstance(message, str):
-                key, value = message.encode(), None
-            elif isinstance(message, bytes):
-                key, value = b"gate", message
-            else:
-                key, value = topic.key_of(message), topic.encode(message)
-            producer.send(broker.topic(settings, name), value, key).get(timeout=20)
-
-
-@contextmanager
-def folding(settings: Settings, sessions: sessionmaker[Session]) -> Iterator[Materialiser]:
-    stop, one = threading.Event(), Materialiser(settings, sessions, Context(settings))
-    thread = threading.Thread(target=one.run, args=(stop,))
-    thread.start()
-    try:
-        yield one
-    finally:
-        stop.set()
-        thread.join(30)
-
-
-def until(sessions: sessionmaker[Session], true: Any, timeout: float = 30) -> None:
-    end = time.monotonic() + timeout
-    while True:
-        with sessions() as session:
-            if true(session):
-                return
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def camera(name: str, site: str = "hall") -> Camera:

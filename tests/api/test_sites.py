@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from folding import folding, until
+from folding import folding, until, wishes
 from litestar.testing import TestClient
 from PIL import Image
 from sqlalchemy import select
@@ -22,7 +21,6 @@ from api.tables.plans import Plan
 from cli.up import _demo_cameras
 from infra.demo import plan as rendered
 from pipeline import policy
-from pipeline.messages import Camera
 from pipeline.settings import Settings
 
 As = Callable[..., TestClient[Any]]
@@ -41,28 +39,20 @@ def admin(as_: As) -> TestClient[Any]:
     return client
 
 
-def told(settings: Settings, enough: Callable[[dict[str, Camera]], bool]) -> dict[str, Camera]:
-    end = time.monotonic() + 15
-    while not enough(found := topic.wishes(settings)):
-        assert time.monotonic() < end, found
-        time.sleep(0.1)
-    return found
-
-
 def test_what_a_site_says_reaches_all_its_cameras(admin: TestClient[Any], tables: Settings,
                                                   sessions: sessionmaker[Session]) -> None:
     site = admin.patch("/v1/sites/hall", json={
         "privacy": "enrolled", "blur_others": True, "origin": {"latitude": 31.2, "longitude": 121.4, "bearing": 12.5}})
     assert site.status_code == 200, site.text
     assert (site.json()["cameras"], site.json()["origin"]["bearing"]) == (2, 12.5)
-    wishes = told(tables, lambda w: len(w) == 2 and all(c.blur_others for c in w.values()))
+    told = wishes(tables, lambda w: len(w) == 2 and all(c.blur_others for c in w.values()))
     # a camera that was stricter than its site stays so
-    assert {name: wish.privacy for name, wish in wishes.items()} == {"gate": "enrolled", "clean": "anonymous"}
-    assert {name: admin.get(f"/v1/cameras/{name}").json()["privacy"] for name in wishes} == {
+    assert {name: wish.privacy for name, wish in told.items()} == {"gate": "enrolled", "clean": "anonymous"}
+    assert {name: admin.get(f"/v1/cameras/{name}").json()["privacy"] for name in told} == {
         "gate": "enrolled", "clean": "anonymous"}
     admin.patch("/v1/sites/hall", json={"privacy": "anonymous"})
     assert admin.get("/v1/cameras/gate").json()["privacy"] == "anonymous"
-    told(tables, lambda w: w["gate"].privacy == "anonymous")
+    wishes(tables, lambda w: w["gate"].privacy == "anonymous")
     for bad in ({"time_zone": "Mars"}, {"time_zone": "../x"}, {"privacy": "open"}, {"name": "\0"}, {"name": ""},
                 {"origin": {"latitude": 91, "longitude": 0}}):
         assert admin.patch("/v1/sites/hall", json=bad).status_code == 422, bad
@@ -89,26 +79,26 @@ def test_every_policy_is_a_version_and_one_of_them_holds(admin: TestClient[Any],
     assert admin.post("/v1/policies/hall:1/activate").json()["active"]
     assert [(p["id"], p["active"]) for p in admin.get("/v1/policies?site=hall").json()["items"]] == [
         ("hall:2", False), ("hall:1", True)]
-    wishes = told(tables, lambda w: all(c.policy and c.policy.version == "hall:1" for c in w.values()))
-    assert [rule.name for rule in wishes["gate"].policy.rules] == ["desk"]
-    assert wishes["gate"].policy.rules[0].grace == 3
-    assert [rule.name for rule in wishes["clean"].policy.rules] == ["clean"]
-    assert wishes["gate"].policy.time_zone == "Asia/Shanghai"
+    told = wishes(tables, lambda w: all(c.policy and c.policy.version == "hall:1" for c in w.values()))
+    assert [rule.name for rule in told["gate"].policy.rules] == ["desk"]
+    assert told["gate"].policy.rules[0].grace == 3
+    assert [rule.name for rule in told["clean"].policy.rules] == ["clean"]
+    assert told["gate"].policy.time_zone == "Asia/Shanghai"
     # a camera that comes later is told too; what the API gives is what a replay reads
     admin.post("/v1/cameras", json={"id": "late", "site": "hall", "sources": [{"url": "rtsp://10.0.0.8/"}]})
     assert admin.get("/v1/cameras/late").json()["policy"] == "hall:1"
     read = policy.load(admin.get("/v1/policies/hall:1").text)
-    assert policy.of_camera(read, "gate", wishes["gate"].policy.zones) == wishes["gate"].policy
+    assert policy.of_camera(read, "gate", told["gate"].policy.zones) == told["gate"].policy
     # a zone that a rule names
     assert admin.put("/v1/cameras/gate/zones", json={"zones": []}).status_code == 409
     assert admin.put("/v1/cameras/gate/zones", json={"zones": [LEFT, LEFT | {"name": "door"}]}).status_code == 200
     assert admin.get("/v1/cameras/gate").json()["policy"] == "hall:1"
     # another clock on the wall
     admin.patch("/v1/sites/hall", json={"time_zone": "Europe/Berlin"})
-    told(tables, lambda w: w["gate"].policy.time_zone == "Europe/Berlin")
+    wishes(tables, lambda w: w["gate"].policy.time_zone == "Europe/Berlin")
     assert admin.post("/v1/policies/hall:2/retire").status_code == 409
     assert admin.post("/v1/policies/hall:1/retire").json()["active"] is False
-    gone = told(tables, lambda w: w["late"].policy is None)["gate"].policy
+    gone = wishes(tables, lambda w: w["late"].policy is None)["gate"].policy
     assert (gone.version, [zone.name for zone in gone.zones], gone.rules) == ("", ["desk", "door"], ())
 
     for bad in ({"rules": [{"zone": "attic"}]}, {"rules": [{"cameras": ["bench"]}]}, {"rules": [{"grace": -1}]},
@@ -167,13 +157,13 @@ def test_the_demo_site_has_a_plan_and_what_people_changed_stays(sessions: sessio
     colour = {(east, north): image.getpixel((round(east / 32 * image.width), round((1 - north / 20) * image.height)))
               for east, north in ((5, 5.5), (5, 12))}
     assert colour[5, 5.5] == (255, 255, 255) != colour[5, 12]  # in the lobby; outside
-    wishes = topic.wishes(tables)
-    assert wishes["demo-ward"].place == (27.3, 6.5)
+    told = topic.wishes(tables)
+    assert told["demo-ward"].place == (27.3, 6.5)
     with folding(tables, sessions):
         until(sessions, lambda s: len(s.scalars(select(CameraRow.id)).all()) == 3)
     client.patch(f"/v1/sites/{rendered.SITE}", json={"name": "Ours", "blur_others": True})
     client.patch("/v1/cameras/demo-ward", json={"name": "Ours", "running": False})
-    told(tables, lambda w: w["demo-ward"].name == "Ours")
+    wishes(tables, lambda w: w["demo-ward"].name == "Ours")
     _demo_cameras(tables)  # the next start, with the clips elsewhere
     _demo_cameras(tables.model_copy(update={"data": tables.data / "moved"}))
     ours = topic.wishes(tables)["demo-ward"]

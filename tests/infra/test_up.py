@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from infra.local import process
+from pipeline.settings import Settings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.models, pytest.mark.slow]
 
@@ -23,13 +24,9 @@ CHILDREN = {"worker-1", "api", "materialiser", "alerts", "vectors"}
 
 
 @pytest.fixture
-def env(tmp_path: Path) -> dict[str, str]:
+def env(tmp_path: Path, weights: Settings) -> dict[str, str]:
     """A data folder of its own with the checkout's weights in it, and free ports."""
-    from models.fetch import missing
-
-    if missing(ROOT / "data" / "models"):
-        pytest.skip("the weights are not here: maskwatch models fetch")
-    (tmp_path / "models").symlink_to(ROOT / "data" / "models")
+    (tmp_path / "models").symlink_to(weights.data.resolve() / "models")
     return os.environ | {
         "MASKWATCH_DATA": str(tmp_path),
         "MASKWATCH_KAFKA_PORT": str(process.free_port()),
