@@ -35,11 +35,12 @@ _hasher = PasswordHasher()
 _nobody = _hasher.hash(secrets.token_hex(16))  # verified when there is no such user: the answer takes as long
 
 
-def needs(permission: str) -> dict[str, Any]:
-    """A route's `opt`: what its guard asks for. `public`, `anybody` (logged in), or a permission."""
+def needs(permission: str, everywhere: bool = False) -> dict[str, Any]:
+    """A route's `opt`: what its guard asks for. `public`, `anybody` (logged in), or a permission; `everywhere`: held
+    for every site, because what the route shows or does is of no single one."""
     if permission not in (PUBLIC, ANYBODY) and permission not in PERMISSIONS:
         raise ValueError(f"expected a permission of api/permissions.py, got {permission!r}")
-    return {"needs": permission}
+    return {"needs": permission, "everywhere": everywhere}
 
 
 async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -52,6 +53,8 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         return
     if wanted is None or not who.may(wanted):
         raise PermissionDeniedException(f"expected the permission {wanted}, {who.name} does not have it")
+    if handler.opt.get("everywhere") and not who.scope(wanted).everywhere:
+        raise PermissionDeniedException(f"expected the permission {wanted} for every site, {who.name} does not have it")
 
 
 def identify(connection: ASGIConnection[Any, Any, Any, Any]) -> Who:

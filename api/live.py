@@ -30,7 +30,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     data: dict[str, Any] = {}
     site: str = ""  # empty: of no site
     camera: str = ""  # empty: of the whole site
-    needs: str = ""  # permission a listener must have there; empty: whoever is logged in
+    needs: str = ""  # permissions, with spaces between, that a listener must have there; empty: whoever is logged in
     users: tuple[str, ...] = ()  # only for these users
     id: int = 0  # set on arrival: counts the events of this process
 
@@ -46,9 +46,7 @@ def tell(session: Session, event: Event) -> None:
 def may_know(who: Who, event: Event) -> bool:
     if event.users and who.id not in event.users:
         return False
-    if not event.needs:
-        return True
-    return who.may(event.needs, event.site or None, event.camera)
+    return all(who.may(each, event.site or None, event.camera) for each in event.needs.split())
 
 
 class Listener:

@@ -20,7 +20,7 @@ CONFIG = PrometheusConfig(app_name="maskwatch", prefix="maskwatch", group_path=T
                           buckets=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10])
 
 
-@get("/metrics", opt=needs("system.view"), sync_to_thread=True, media_type=CONTENT_TYPE_LATEST,
+@get("/metrics", opt=needs("system.view", everywhere=True), sync_to_thread=True, media_type=CONTENT_TYPE_LATEST,
      summary="Figures for Prometheus")
 def metrics() -> Response[bytes]:
     """Needs a login: give Prometheus a token (`authorization` in its scrape configuration)."""

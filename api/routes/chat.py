@@ -122,6 +122,15 @@ class Subject(msgspec.Struct, frozen=True):
     site: str
     camera: str
     title: str
+    needs: str = "chat.view"  # permissions that one who hears of it must have there
+    owner: str = ""  # user who hears of it besides
+
+
+def tell(db: Session, about: Subject, kind: str, data: dict[str, Any], users: tuple[str, ...] = ()) -> None:
+    """To whoever may see the room (an inspection's owner may hear it twice)."""
+    live.tell(db, live.Event(kind, data, about.site, about.camera, about.needs, users))
+    if about.owner and (not users or about.owner in users):
+        live.tell(db, live.Event(kind, data, about.site, about.camera, "", (about.owner,)))
 
 
 def subject(db: Session, who: Who, room: str, permission: str = "chat.view") -> Subject:
@@ -133,18 +142,19 @@ def subject(db: Session, who: Who, room: str, permission: str = "chat.view") -> 
     if kind == "site" and (site := db.get(Site, id)):
         found = Subject(room, id, "", site.name or id)
     elif kind == "camera" and (camera := db.get(CameraRow, id)):
-        found = Subject(room, camera.site, id, camera.name or id)
+        found = Subject(room, camera.site, id, camera.name or id, "chat.view cameras.view")
     elif kind == "episode" and (episode := db.get(EpisodeRow, id)):
         cameras = tuple(episode.cameras)
-        found = Subject(room, episode.site, cameras[0] if cameras else "", f"{episode.state} {', '.join(cameras)}")
+        # who may see some of its cameras is not told of the others
+        mine = [camera for camera in cameras if who.may("compliance.view", episode.site, camera)]
+        found = Subject(room, episode.site, mine[0] if mine else "", f"{episode.state} {', '.join(mine)}",
+                        "chat.view compliance.view")
     elif kind == "inspection" and (inspection := db.get(Inspection, id)):
         own = inspection.user == who.id
-        found = Subject(room, inspection.site, "", inspection.id[:8])
-        if not own and not who.may("inspections.view", inspection.site):
-            found = None
+        found = Subject(room, inspection.site, "", inspection.id[:8], "chat.view inspections.review", inspection.user)
     if found is None:
         raise missing("room", room)
-    of = {"camera": "cameras.view", "episode": "compliance.view"}.get(kind, permission)
+    of = found.needs.split()[-1]  # what the thing itself asks for
     places = [(found.site, camera) for camera in (*cameras, found.camera)]
     if not own and not any(who.may(permission, *place) and who.may(of, *place) for place in places):
         raise missing("room", room)
@@ -167,7 +177,8 @@ def say(db: Session, who: Who, producer: Producer, about: Subject, message: Say)
     db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(about.room, 0))))
     called = list(db.scalars(select(User.id).where(User.id.in_(message.mentions)))) if message.mentions else []
     row = ChatRow(id=str(message.id), room=about.room, at=micros(now()), user=who.id, name=who.name, site=about.site,
-                  camera=about.camera, text=message.text, pictures=list(message.pictures), mentions=called)
+                  camera=about.camera if about.room == f"camera:{about.camera}" else "", text=message.text,
+                  pictures=list(message.pictures), mentions=called)
     db.add(row)
     db.flush()
     told = said(row)
@@ -175,9 +186,9 @@ def say(db: Session, who: Who, producer: Producer, about: Subject, message: Say)
     _mark(db, who.id, about.room, row.seq)
     short = {"id": row.id, "room": row.room, "seq": row.seq, "user": row.user, "name": row.name,
              "text": row.text[:200]}
-    live.tell(db, live.Event("chat.message", short, about.site, about.camera, "chat.view"))
+    tell(db, about, "chat.message", short)
     if called:
-        live.tell(db, live.Event("chat.mention", short, about.site, about.camera, "chat.view", tuple(called)))
+        tell(db, about, "chat.mention", short, tuple(called))
     return told
 
 
@@ -395,7 +406,7 @@ class _Talk:
             about = subject(db, self.who, room)
             db.execute(insert(Presence).values(socket=self.name, room=room, user=self.who.id, name=self.who.name)
                        .on_conflict_do_update(index_elements=["socket", "room"], set_={"seen": func.now()}))
-            live.tell(db, live.Event("chat.people", {"room": room}, about.site, about.camera, "chat.view"))
+            tell(db, about, "chat.people", {"room": room})
             return *history(db, room, since, None, HISTORY), people(db, room)
 
         found, more, here = await self._do(work)
@@ -451,7 +462,7 @@ class _Talk:
         for room in rooms:
             with suppress(Problem):
                 about = subject(db, self.who, room)
-                live.tell(db, live.Event("chat.people", {"room": room}, about.site, about.camera, "chat.view"))
+                tell(db, about, "chat.people", {"room": room})
 
 
 router = Router("/v1/chat", route_handlers=[rooms, messages, add, read, present, upload, picture, socket],

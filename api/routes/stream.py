@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from litestar import MediaType, Request, Response, Router, get
 from litestar.exceptions import ServiceUnavailableException
 from litestar.params import FromQuery
@@ -15,6 +16,9 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth import PUBLIC, needs
+from api.dependencies import By, Db
+from api.summary import Counts, Savings
+from api.tables.cameras import CameraRow
 from api.watch import Report, Watch
 
 PAGE = (Path(__file__).parents[1] / "page.html").read_text(encoding="utf-8")
@@ -67,11 +71,27 @@ def ready(request: Request[Any, Any, Any]) -> dict[str, str]:
     return {"status": "ok"}
 
 
-@get("/v1/status", opt=needs("system.view"), summary="Cameras, savings and what waits for each stage, now")
-async def status(request: Request[Any, Any, Any]) -> Report:
-    """Cameras, mask states, savings, newest episodes, what waits for each stage."""
+@get("/v1/status", opt=needs("system.view"), sync_to_thread=True,
+     summary="Cameras, savings and what waits for each stage, now")
+def status(request: Request[Any, Any, Any], db: Db, who: By) -> Report:
+    """Cameras, mask states, savings, newest episodes, what waits for each stage; of one's own cameras only."""
     watch: Watch = request.app.state.watch
-    return watch.report()
+    report = watch.report()
+    scope = who.scope("system.view")
+    if scope.everywhere:
+        return report
+    mine = set(db.scalars(select(CameraRow.id).where(scope.where(CameraRow.site, CameraRow.id))))
+    views = [view for view in report.cameras if view.camera in mine]
+    now, minute, savings = Counts(), Counts(), Savings()
+    for view in views:
+        now += view.now
+        minute += view.minute
+        savings.add(view.savings)  # type: ignore[arg-type]
+    breaches = [msgspec.structs.replace(each, cameras=tuple(camera for camera in each.cameras if camera in mine))
+                for each in report.episodes if mine.intersection(each.cameras)]
+    # letters quote records of any camera; how many are on their way is only known of all together
+    return msgspec.structs.replace(report, cameras=views, now=now, minute=minute, savings=savings, people=0,
+                                   episodes=breaches, letters=[])
 
 
 def language(wish: str) -> str:

@@ -21,6 +21,7 @@ from api.pages import Cursor, Limit, Page, take
 from api.permissions import MODULES, PERMISSIONS, Who, unknown
 from api.problems import Problem, missing
 from api.tables import audit
+from api.tables.cameras import CameraRow
 from api.tables.users import Grant, Login, Role, RolePermission, User
 
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\s\x00-\x1f](?:[^\x00-\x1f]*[^\s\x00-\x1f])?$")]
@@ -115,12 +116,18 @@ class Module(msgspec.Struct):
     actions: list[str]
 
 
-def view(db: Session, users: list[User]) -> list[UserView]:
+def view(db: Session, who: Who, users: list[User]) -> list[UserView]:
+    """With the grants of the sites where one views users, and those of every site: the others would tell of sites."""
     grants: dict[str, list[GrantView]] = {}
     for grant in db.scalars(select(Grant).where(Grant.user.in_([u.id for u in users])).order_by(Grant.created)):
-        grants.setdefault(grant.user, []).append(grant_view(grant))
+        if visible(who, grant):
+            grants.setdefault(grant.user, []).append(grant_view(grant))
     return [UserView(u.id, u.name, u.full_name, u.email, u.language, u.active, u.created, u.seen, bool(u.password),
                      grants.get(u.id, [])) for u in users]
+
+
+def visible(who: Who, grant: Grant) -> bool:
+    return not (grant.site or grant.camera) or grant.user == who.id or who.may("users.view", grant.site, grant.camera)
 
 
 def grant_view(grant: Grant) -> GrantView:
@@ -146,15 +153,15 @@ def may_give(who: Who, permissions: set[str] | frozenset[str], site: str, camera
 
 
 @get("/users", opt=needs("users.view"), sync_to_thread=True, summary="Users, by name")
-def users(db: Db, q: Annotated[str, QueryParameter(max_length=64)] = "", cursor: Cursor = None, limit: Limit = 100
-          ) -> Page[UserView]:
+def users(db: Db, who: By, q: Annotated[str, QueryParameter(max_length=64)] = "", cursor: Cursor = None,
+          limit: Limit = 100) -> Page[UserView]:
     """`q`: part of the name or of the full name."""
     query = select(User)
     if q:
         like = f"%{q.replace('%', '').replace('_', '')}%"
         query = query.where(or_(User.name.ilike(like), User.full_name.ilike(like)))
     page = take(db, query, [User.name, User.id], lambda user: user, cursor, limit, descending=False)
-    return Page(view(db, page.items), page.next)
+    return Page(view(db, who, page.items), page.next)
 
 
 @post("/users", opt=needs("users.add"), sync_to_thread=True, summary="Make a user")
@@ -167,12 +174,12 @@ def make(db: Db, who: By, data: JSONBody[NewUser]) -> UserView:
     db.flush()
     audit.write(db, who.id, "user.add", user.id, address=who.address, name=data.name)
     db.refresh(user)
-    return view(db, [user])[0]
+    return view(db, who, [user])[0]
 
 
 @get("/users/{id:str}", opt=needs("users.view"), sync_to_thread=True, summary="One user")
-def one(db: Db, id: FromPath[str]) -> UserView:
-    return view(db, [user_of(db, id)])[0]
+def one(db: Db, who: By, id: FromPath[str]) -> UserView:
+    return view(db, who, [user_of(db, id)])[0]
 
 
 @patch("/users/{id:str}", opt=needs("users.edit"), sync_to_thread=True, summary="Change a user; deactivate")
@@ -193,7 +200,7 @@ def change(db: Db, who: By, id: FromPath[str], data: JSONBody[UserChange]) -> Us
     db.flush()
     audit.write(db, who.id, "user.edit", user.id, address=who.address,
                 **changed, **({"password": "changed"} if secret is not None else {}))
-    return view(db, [user])[0]
+    return view(db, who, [user])[0]
 
 
 @delete("/users/{id:str}", opt=needs("users.remove"), sync_to_thread=True, summary="Remove a user")
@@ -218,12 +225,12 @@ def give(db: Db, who: By, id: FromPath[str], data: JSONBody[NewGrant]) -> GrantV
     """The same role at the same place again changes its end."""
     user = user_of(db, id)
     allowed = role_permissions(db, data.role)
-    if data.camera and not data.site:
-        from api.tables.cameras import CameraRow
-
+    if data.camera:
         row = db.get(CameraRow, data.camera)
-        if row is None:
-            raise Problem(422, "no such camera", f"expected a camera there is, got {data.camera!r}")
+        # a camera of another site would open that one to whoever may give rights here
+        if row is None or (data.site and row.site != data.site) or not who.may("cameras.view", row.site, row.id):
+            raise Problem(422, "no such camera", f"expected a camera {f'of {data.site}' if data.site else 'there is'} "
+                          f"that you may see, got {data.camera!r}")
         data = msgspec.structs.replace(data, site=row.site)
     may_give(who, allowed, data.site, data.camera)
     if data.until is not None and (data.until.tzinfo is None or data.until <= now()):
@@ -245,7 +252,7 @@ def give(db: Db, who: By, id: FromPath[str], data: JSONBody[NewGrant]) -> GrantV
         summary="Take a role away")
 def take_away(db: Db, who: By, id: FromPath[str], grant: FromPath[str]) -> None:
     found = db.scalar(select(Grant).where(Grant.id == grant, Grant.user == id))
-    if found is None:
+    if found is None or not visible(who, found):
         raise missing("grant", grant)
     may_give(who, role_permissions(db, found.role), found.site, found.camera)
     if found.user == who.id and found.role == "admin":

@@ -19,6 +19,7 @@ from api.db import Base, Id, Micros, Stamp, micros, now
 from api.folds import Context, Told
 from api.tables import policies, sites
 from api.tables.sites import Site
+from api.tables.users import Grant
 from pipeline import policy
 from pipeline.cameras import check
 from pipeline.messages import Camera, CameraStatus, Privacy
@@ -135,6 +136,7 @@ def remove(session: Session, producer: Producer, row: CameraRow) -> None:
     session.execute(insert(RemovedCamera).values(id=row.id, **values).on_conflict_do_update(
         index_elements=["id"], set_=values))
     session.execute(delete(Calibration).where(Calibration.camera == row.id))
+    session.execute(delete(Grant).where(Grant.camera == row.id))  # another camera may get this id, at another site
     session.delete(row)
     producer.removal(session, "cameras", row.id)
     live.tell(session, live.Event("camera.removed", {"id": row.id}, row.site, row.id, "cameras.view"))
@@ -150,12 +152,14 @@ class Cameras:
         over = {told.key for told in messages if told.message is None}
         session.execute(delete(RemovedCamera).where(RemovedCamera.id.in_(over)))
         gone = [key for key, told in newest.items() if told.message is None]
+        there = dict(session.execute(select(CameraRow.id, CameraRow.site).where(CameraRow.id.in_(gone))).all())
         for key in gone:
             # one that is on its way to the topic again stays
             latest = max((told.message.changed for told in messages if told.key == key and told.message), default=-1)
             session.execute(delete(CameraRow).where(
                 CameraRow.id == key, or_(CameraRow.offset >= 0, CameraRow.changed <= latest)))
-            live.tell(session, live.Event("camera.removed", {"id": key}, camera=key, needs="cameras.view"))
+            if key in there:
+                live.tell(session, live.Event("camera.removed", {"id": key}, there[key], key, "cameras.view"))
         removed = dict(session.execute(
             select(RemovedCamera.id, RemovedCamera.changed).where(RemovedCamera.id.in_(newest))).all())
         for key, told in newest.items():
