@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,11 +90,14 @@ def utc() -> int:
 
 
 class Video:
-    """One open source. Iterate it once: (µs UTC, Picture), strictly increasing, at most `fps` a second.
+    """One open source. Iterate it once: (µs UTC, Picture), strictly increasing, at most `fps` a second; or take its
+    `packets`, undecoded.
 
     `start` None: a camera, or a recording played like one in real time; times are the wall clock's. Otherwise: as
     fast as it can be decoded, the first picture at `start`. Iterating ends with the recording, or when `stop` is set;
     a camera that breaks off raises SourceError. A Picture lies in the decoder's memory: use it before taking the next.
+
+    `follow`: what another player of the same recording says of its `begun`; this one is then where that one is.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class Video:
         after: int = -1,
         timeouts: tuple[float, float] = (OPEN, READ),
         threads: int = 1,
+        follow: Callable[[], int] | None = None,
     ) -> None:
         self.url, self.public, self.kind = url, public(url), kind(url)
         self.counts = Counts()
@@ -121,6 +125,10 @@ class Video:
         self._timeouts = timeouts
         self._threads = threads
         self._pace: Pace = capture.pace(fps)
+        self._follow = follow
+        self._told = 0  # what `follow` said last
+        self._clock = Clock()
+        self.begun = 0  # of a recording played in real time: UTC at its time 0 in this round, µs; 0: not one, or not yet
         self._container: Any = None
         if self.kind == "folder":
             self._files = _images(_path(url))
@@ -226,12 +234,28 @@ class Video:
 
     def __iter__(self) -> Iterator[tuple[int, Picture]]:
         read = self._read_folder if self.kind == "folder" else self._read
+        yield from self._rounds(read, lambda: self.counts.decoded)
+
+    def packets(self) -> Iterator[tuple[int, Any]]:
+        """(µs UTC at which its picture is shown, PyAV packet) in decoding order, without decoding any."""
+
+        def read() -> Iterator[tuple[int, Any]]:
+            base = self._stream.time_base or 1 / 90_000
+            for packet, stamp in self._timed():
+                if packet.size:
+                    yield self._clock.at(stamp if packet.pts is None else round(packet.pts * base * SECOND)), packet
+            if not self._finite and not self._stop.is_set():
+                raise SourceError(f"{self.public}: expected the stream to go on, got its end")
+
+        yield from self._rounds(read, lambda: self.counts.packets)
+
+    def _rounds(self, read: Callable[[], Iterator[Any]], count: Callable[[], int]) -> Iterator[Any]:
         while not self._stop.is_set():
-            before = self.counts.decoded
+            before = count()
             yield from read()
             if self._stop.is_set() or not self._loop:
                 return
-            if self.counts.decoded == before:
+            if count() == before:
                 raise SourceError(f"{self.public}: expected pictures, got none")
             if self.kind != "folder":
                 self._stop.wait(1 / (self.rate or 25))
@@ -239,9 +263,15 @@ class Video:
                 self._open()
 
     def _read_folder(self) -> Iterator[tuple[int, Picture]]:
-        begin = utc() if self._start is None else self._start
+        begin, joined = utc() if self._start is None else self._start, 0
+        told = self._follow() if self._follow and self._start is None else 0
+        if told and 0 <= begin - told < len(self._files) * self._pace.period:
+            begin, joined = told, begin - self._pace.period
+        self.begun = begin if self._start is None else 0
         for number, file in enumerate(self._files):
             at = begin + number * self._pace.period
+            if at < joined:
+                continue
             if self._start is None and self._stop.wait(max(0, at - utc()) / SECOND):
                 return
             self.counts.packets += 1
@@ -278,34 +308,70 @@ class Video:
                     raise self._error(error, self._timeouts[1], began) from None
                 self.counts.corrupt += 1
 
+    def _timed(self) -> Iterator[tuple[Any, int]]:
+        """Whole packets when they are due, with their stream time, µs; `_clock` says which UTC that is. The empty
+        packet at a recording's end has no time of its own."""
+        base = self._stream.time_base or 1 / 90_000
+        self._clock, opened = Clock(), utc()
+        followed = self._join(opened)
+        for packet in self._packets():
+            if not packet.size:
+                yield packet, self._clock.stamp
+                continue
+            self.counts.packets += 1
+            if packet.is_corrupt:
+                self.counts.corrupt += 1
+                continue
+            now = utc() if self._start is None else None
+            if self._arrival or (packet.pts is None and packet.dts is None):
+                # no times in the stream: those of arrival, or of counting
+                stamp = now - opened if now is not None else round(self.counts.packets * SECOND / (self.rate or 25))
+                packet.pts = packet.dts = round(stamp / SECOND / base)
+            elif packet.pts is not None and (self._clock.offset is None or packet.dts is None):
+                stamp = round(packet.pts * base * SECOND)
+            else:
+                stamp = round(packet.dts * base * SECOND)
+            if self._follow and self._finite and now is not None:
+                told = self._follow()
+                if told and told != self._told:
+                    self._told = told
+                    if self._clock.offset is not None and abs(told - self._clock.offset) > capture.JUMP:
+                        return  # it began anew: join it there
+                    self._clock, followed = Clock(told, stamp), True
+            if self._paced and now is not None:
+                before = Clock(self._clock.offset, stamp) if followed else self._clock
+                early = capture.ahead(before, stamp, now)
+                if early and self._stop.wait(early / SECOND):
+                    return
+                now = utc()
+            if followed:  # also while it catches up, from the keyframe before
+                self._clock = Clock(self._clock.offset, stamp)
+            else:
+                self._clock = capture.tick(self._clock, stamp, now, self._start or 0)
+            if self._finite and now is not None:
+                self.begun = self._clock.offset or 0
+            yield packet, stamp
+
+    def _join(self, now: int) -> bool:
+        """Go to where the one who is followed is in this round; False when nobody knows, or they are between two."""
+        told = self._follow() if self._follow and self._finite and self._paced else 0
+        length = self._container.duration or 0
+        if not told or told == self._told or not 0 <= now - told < length:
+            return False
+        with suppress(av.error.FFmpegError):  # what cannot be wound forward is played from its beginning
+            self._container.seek(now - told, backward=True)
+            self._told, self._clock = told, Clock(told)
+            return True
+        return False
+
     def _read(self) -> Iterator[tuple[int, Picture]]:
         base = self._stream.time_base or 1 / 90_000
-        clock, rhythm = Clock(), Rhythm()
+        rhythm = Rhythm()
         skipping, since, wrong, decoded = False, None, 0, 0
-        opened = utc()
-        for packet in self._packets():
-            flush = not packet.size
+        for packet, stamp in self._timed():
+            clock, flush = self._clock, not packet.size
             if not flush:
-                self.counts.packets += 1
-                if packet.is_corrupt:
-                    self.counts.corrupt += 1
-                    continue
                 key = bool(packet.is_keyframe)
-                now = utc() if self._start is None else None
-                if self._arrival or (packet.pts is None and packet.dts is None):
-                    # no times in the stream: those of arrival, or of counting
-                    stamp = now - opened if now is not None else round(self.counts.packets * SECOND / (self.rate or 25))
-                    packet.pts = packet.dts = round(stamp / SECOND / base)
-                elif packet.pts is not None and (clock.offset is None or packet.dts is None):
-                    stamp = round(packet.pts * base * SECOND)
-                else:
-                    stamp = round(packet.dts * base * SECOND)
-                if self._paced and now is not None:
-                    early = capture.ahead(clock, stamp, now)
-                    if early and self._stop.wait(early / SECOND):
-                        return
-                    now = utc()
-                clock = capture.tick(clock, stamp, now, self._start or 0)
                 shown = stamp if packet.pts is None else round(packet.pts * base * SECOND)
                 rhythm = capture.hear(rhythm, stamp, key, shown)
                 if key or not skipping:

@@ -264,6 +264,7 @@ class CameraStatus(msgspec.Struct, frozen=True):
     analysed_width: int = 0  # of the analysed pictures, pixels; 0 = none yet
     analysed_why: WidthReason = ""  # set; nobody seen; as its faces need; less, as stages are behind; empty: none yet
     analysed_face: float = 0.0  # longer side that all but the smallest tenth of its faces have at that width, pixels
+    begun: int = 0  # of a recording played as a camera: when its present round began, µs UTC; 0: not one, or not known
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

@@ -62,6 +62,14 @@ class Settings(BaseSettings):
     wechat_secret: SecretStr = Field(default=SecretStr(""), description="and its secret")
     wechat_api: str = Field(default="https://api.weixin.qq.com", description="WeChat's server")
 
+    # live video
+    video_readers: int = Field(default=16, ge=1, description="sources that one API process holds open for viewers")
+    video_width: int = Field(default=1280, ge=160, le=3840, description="widest live video that is encoded anew, pixels")
+    video_fps: float = Field(default=15.0, ge=1, le=60, description="most pictures a second of live video that is "
+                             "encoded anew")
+    mediamtx: str = Field(default="", description="http(s)://host:port of a MediaMTX as browsers reach it (WebRTC); "
+                          "empty = live video is served by the API alone")
+
     # what may be asked for over the network
     camera_files: bool = Field(default=False, description="cameras added through the API may be files, folders and "
                                "devices of the workers' machines; else addresses only")
@@ -89,6 +97,9 @@ class Settings(BaseSettings):
     face_change: float = Field(default=5.0, description="the same, for blocks where a face was last seen")
     heartbeat_frame: float = Field(default=1.0, description="a frame passes after so many seconds whatever it shows")
     audit: float = Field(default=0.02, ge=0, le=1, description="share of the dropped frames that is analysed anyway")
+    # reading the JPEG and both passes of the detector on a picture of 640×360: `python -m bench steps`, on a quiet core
+    look_cost: float = Field(default=6.0, ge=0, description="milliseconds of processor time that one analysed picture "
+                             "costs on your machines, by which the savings are told")
 
     # mask
     face_score: float = Field(default=0.6, ge=0, le=1, description="detector confidence below which there is no face")
@@ -106,6 +117,10 @@ class Settings(BaseSettings):
     quiet: float = Field(default=20.0, description="seconds without a look in breach before an episode closes")
     settle: float = Field(default=0.5, description="stream seconds a site waits for a camera it has not heard of yet")
     lateness: float = Field(default=20.0, description="seconds a site waits for a camera of which nothing comes")
+
+    # replays started from the API
+    replay_longest: float = Field(default=24.0, gt=0, description="most hours of one run")
+    replay_queue: int = Field(default=20, ge=1, description="runs that may wait or run at a time")
 
     @property
     def bootstrap(self) -> str:
