@@ -109,7 +109,7 @@ def create(stage: str, settings: Settings) -> App:
         broker_request_timeout=max(60.0, settings.session + settings.rebalance),
         broker_commit_interval=1.0,
         broker_max_poll_records=500,
-        broker_client_id=f"maskwatch-{stage}",
+        broker_client_id=broker.client(stage),
         consumer_max_fetch_size=FETCH,
         consumer_auto_offset_reset="earliest",
         producer_acks=-1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
@@ -38,6 +39,16 @@ def topic(settings: Settings, name: str) -> str:
 def group(settings: Settings, stage: str) -> str:
     """The consumer group of a stage."""
     return f"{settings.topic_prefix}maskwatch-{stage}"
+
+
+def worker() -> str:
+    """This process, as cameras.status and the consumer groups name it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def client(stage: str) -> str:
+    """The client id of a member of a stage's group, by which the broker tells which worker it is."""
+    return f"maskwatch-{stage}@{worker()}"
 
 
 def reachable(settings: Settings, timeout: float = 3.0) -> None:

@@ -8,9 +8,7 @@ and only what a worker really loses is stopped, so that a worker's coming or goi
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import socket
 import ssl
 import threading
 import time
@@ -312,6 +310,12 @@ class Held:
             self.dropped += lost
             self.missed += lost + frame.dropped
 
+    @property
+    def begun(self) -> int:
+        """When the round of a recording began, for others who play it: told at once when it is another."""
+        playing = self.video
+        return playing.begun if playing is not None and self.state == "up" else 0
+
     def status(self, worker: str) -> CameraStatus:
         now = time.monotonic()
         then, packets, published = self.counted
@@ -338,6 +342,7 @@ class Held:
             analysed_width=self.detail.width,
             analysed_why=self.detail.why,
             analysed_face=round(detail.smaller(self.detail) * self.detail.width, 1),
+            begun=self.begun,
         )
 
 
@@ -349,7 +354,7 @@ class Capture(Service):
 
     def __init__(self, settings: Settings, **kwargs: Any) -> None:
         self.settings = settings
-        self.worker = f"{socket.gethostname()}:{os.getpid()}"
+        self.worker = broker.worker()
         self.held: dict[str, Held] = {}
         self._wanted: dict[int, dict[str, tuple[Camera, int]]] = {}  # partition -> camera id -> wish, its offset
         self._partitions: set[int] = set()  # assigned to this worker
@@ -376,7 +381,7 @@ class Capture(Service):
         sticky = type("Sticky", (StickyPartitionAssignor,), {})  # it keeps its memory on the class
         self._cameras = AIOKafkaConsumer(
             **to,
-            client_id="maskwatch-capture",
+            client_id=broker.client("capture"),
             group_id=f"{self.settings.topic_prefix}maskwatch-capture",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -582,7 +587,7 @@ class Capture(Service):
                 lost = held.camera.running and held.state in ("down", "connecting") and now - held.lost_at > LOST
                 if lost or held.state == "stopped":
                     held.mark()
-                said = (held.state, held.error, held.url, held.detail.width, held.detail.why)
+                said = (held.state, held.error, held.url, held.detail.width, held.detail.why, held.begun)
                 if said != held.told or now - held.told_at >= TELL:
                     held.told, held.told_at = said, now
                     due.append(self._send_status(held))

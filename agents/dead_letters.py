@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import structlog
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaTimeoutError
 
 from agents import broker
 from agents.delivery import DEAD, REDRIVEN
@@ -20,6 +21,7 @@ from pipeline.settings import Settings
 log = structlog.get_logger(__name__)
 
 WIDTH = 16  # bytes a line of a hex dump
+ANSWER = 10.0  # seconds the broker has for one record
 
 
 class NotRedriven(ValueError):
@@ -38,6 +40,33 @@ def read(settings: Settings) -> Iterator[DeadLetter]:
             continue
         newest[letter.id] = letter
     yield from newest.values()
+
+
+def at(settings: Settings, places: Iterable[tuple[int, int]]) -> Iterator[DeadLetter]:
+    """The letters at these (partition, offset) of the topic; those that have expired are left out."""
+    topic, name = topics.find(DEAD), broker.topic(settings, DEAD)
+    limit = topic.max_bytes + 65536
+    with closing(
+        KafkaConsumer(
+            **broker.connection(settings), enable_auto_commit=False, max_partition_fetch_bytes=limit,
+            bootstrap_timeout_ms=5000, auto_offset_reset="latest",
+        )
+    ) as consumer:  # fmt: skip
+        for number, offset in places:
+            part = TopicPartition(name, number)
+            consumer.assign([part])
+            begin, end = consumer.beginning_offsets([part])[part], consumer.end_offsets([part])[part]
+            if not begin <= offset < end:
+                continue
+            consumer.seek(part, offset)
+            until = time.monotonic() + ANSWER
+            found: list[Any] = []
+            while not found:
+                found = consumer.poll(timeout_ms=500, max_records=1).get(part, [])
+                if not found and time.monotonic() > until:
+                    raise KafkaTimeoutError(f"expected the record {number}:{offset} of {name} within {ANSWER:g} s")
+            if found[0].offset == offset:
+                yield topic.decode(found[0].value or b"")
 
 
 def pick(

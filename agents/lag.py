@@ -1,6 +1,8 @@
-"""How much is on each topic and how far behind each stage is, as the broker counts it."""
+"""How much is on each topic, how far behind each stage is, and which workers hold what, as the broker counts it."""
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import msgspec
 from kafka import TopicPartition
@@ -28,7 +30,43 @@ class Lag(msgspec.Struct, frozen=True):
     members: int  # workers in its group
 
 
-def measure(settings: Settings, client: KafkaAdminClient) -> tuple[tuple[Size, ...], tuple[Lag, ...]]:
+class Member(msgspec.Struct, frozen=True):
+    """A worker in the consumer group of a stage."""
+
+    worker: str  # host:pid
+    address: str  # as the broker sees it
+    partitions: dict[str, tuple[int, ...]]  # topic of topics.yaml -> what it holds of it
+
+
+class Group(msgspec.Struct, frozen=True):
+    """A stage's consumer group."""
+
+    stage: str
+    # input topic -> records that it has not acknowledged; empty of a group that acknowledges nothing to the broker:
+    # capture reads its topic from the beginning, the materialiser keeps its offsets in the database
+    waiting: dict[str, int]
+    members: tuple[Member, ...]
+
+
+class Look(NamedTuple):
+    """What the broker said at one time."""
+
+    sizes: tuple[Size, ...]
+    groups: tuple[Group, ...]
+    ends: dict[TopicPartition, int]  # the next offset of each partition
+    begins: dict[TopicPartition, int]  # the oldest one that is still there
+
+    @property
+    def lags(self) -> tuple[Lag, ...]:
+        """Of the stages of the flow."""
+        return tuple(Lag(group.stage, sum(group.waiting.values()), len(group.members))
+                     for group in self.groups if group.stage in topics.FLOW)
+
+
+GROUPS = ("capture", *topics.FLOW, "materialiser")
+
+
+def measure(settings: Settings, client: KafkaAdminClient) -> Look:
     """One look at every topic and at every stage whose group is known to the broker."""
     there = set(client.list_topics())
     known = [topic for topic in topics.load() if broker.topic(settings, topic.name) in there]
@@ -41,7 +79,7 @@ def measure(settings: Settings, client: KafkaAdminClient) -> tuple[tuple[Size, .
         own = [TopicPartition(name, number) for number in range(shape[name])]
         records = sum(ends[each] - begins[each] for each in own)
         sizes.append(Size(topic.name, shape[name], records, sum(ends[each] for each in own)))
-    return tuple(sizes), tuple(_lags(settings, client, ends, begins))
+    return Look(tuple(sizes), tuple(_groups(settings, client, ends, begins)), ends, begins)
 
 
 def _offsets(client: KafkaAdminClient, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
@@ -51,27 +89,44 @@ def _offsets(client: KafkaAdminClient, partitions: list[TopicPartition], spec: O
     return {partition: answer.offset for partition, answer in found.items()}
 
 
-def _lags(
+def _groups(
     settings: Settings,
     client: KafkaAdminClient,
     ends: dict[TopicPartition, int],
     begins: dict[TopicPartition, int],
-) -> list[Lag]:
-    wanted = {broker.group(settings, stage): stage for stage in topics.FLOW}
+) -> list[Group]:
+    wanted = {broker.group(settings, stage): stage for stage in GROUPS}
     # asked only for groups that are there: to ask for another makes the broker look for a coordinator for it
-    there = [group for group in wanted if group in {entry["group_id"] for entry in client.list_groups()}]
+    listed = {entry["group_id"] for entry in client.list_groups()}
+    there = [group for group in wanted if group in listed]
     if not there:
         return []
     committed = client.list_group_offsets(there)
     about = client.describe_groups(there)
-    lags = []
+    found = []
     for group in there:
         stage = wanted[group]
-        inputs = {broker.topic(settings, topic.name) for topic in topics.load() if stage in topic.readers}
-        waiting = 0
-        for partition, end in ends.items():
-            if partition.topic in inputs:
-                seen = committed[group].get(partition)
-                waiting += max(end - max(seen.offset if seen else 0, begins[partition]), 0)
-        lags.append(Lag(stage, waiting, len(about[group]["members"])))
-    return lags
+        waiting: dict[str, int] = {}
+        if stage in topics.FLOW:
+            inputs = {broker.topic(settings, topic.name): topic.name
+                      for topic in topics.load() if stage in topic.readers}
+            for partition, end in ends.items():
+                if partition.topic in inputs:
+                    seen = committed[group].get(partition)
+                    name = inputs[partition.topic]
+                    waiting[name] = waiting.get(name, 0) + max(
+                        end - max(seen.offset if seen else 0, begins[partition]), 0)
+        members = (_member(settings, member) for member in about[group]["members"])
+        found.append(Group(stage, waiting, tuple(sorted(members, key=lambda member: member.worker))))
+    return found
+
+
+def _member(settings: Settings, told: dict[str, Any]) -> Member:
+    """As kafka-python describes it; Faust's own changelogs are left out."""
+    given = told.get("member_assignment")
+    holds = given.get("assigned_partitions", ()) if isinstance(given, dict) else ()
+    names = {broker.topic(settings, topic.name): topic.name for topic in topics.load()}
+    return Member(
+        told["client_id"].partition("@")[2] or told["client_id"], told["client_host"].lstrip("/"),
+        {names[each["topic"]]: tuple(sorted(each["partitions"])) for each in holds if each["topic"] in names},
+    )  # fmt: skip

@@ -76,7 +76,8 @@ class Materialiser:
     def _consumer(self) -> KafkaConsumer:
         s = self.settings
         consumer = KafkaConsumer(
-            **broker.connection(s), group_id=broker.group(s, "materialiser"), enable_auto_commit=False,
+            **broker.connection(s), group_id=broker.group(s, "materialiser"),
+            client_id=broker.client("materialiser"), enable_auto_commit=False,
             auto_offset_reset="earliest", session_timeout_ms=round(s.session * 1000),
             heartbeat_interval_ms=round(s.heartbeat * 1000), max_partition_fetch_bytes=8 << 20,
             max_poll_interval_ms=300_000,
@@ -126,6 +127,10 @@ class Materialiser:
 
     def _refuse(self, producer: KafkaProducer, letters: list[DeadLetter]) -> None:
         topic = contract.find("dead.letters")
+        # a letter about a letter that cannot be folded would not end
+        for letter in (letter for letter in letters if letter.topic == topic.name):
+            log.error("a dead letter that cannot be folded", offset=letter.offset, reason=letter.reason)
+        letters = [letter for letter in letters if letter.topic != topic.name]
         sent = [producer.send(broker.topic(self.settings, topic.name), topic.encode(letter), topic.key_of(letter))
                 for letter in letters]
         for each, letter in zip(sent, letters, strict=True):

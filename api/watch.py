@@ -15,7 +15,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from agents import broker
-from agents.lag import Lag, Size, measure
+from agents.lag import Lag, Look, Size, measure
 from api.summary import CameraView, Counts, EpisodeView, LetterView, Savings, Summary
 from pipeline import topics
 from pipeline.messages import BadMessage
@@ -64,8 +64,7 @@ class Watch:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.summary = Summary()
-        self.sizes: tuple[Size, ...] = ()
-        self.lags: tuple[Lag, ...] = ()
+        self.look = Look((), (), {}, {})  # the newest; whoever asks within LOOK seconds gets the same
         self.unreadable = 0
         self.caught_up = False
         self.answered: float | None = None  # monotonic
@@ -115,9 +114,9 @@ class Watch:
                 people=self.summary.people,
                 savings=savings,
                 episodes=self.summary.episode_views(),
-                stages=self.lags,
-                topics=self.sizes,
-                dead_letters=next((size.records for size in self.sizes if size.topic == "dead.letters"), 0),
+                stages=self.look.lags,
+                topics=self.look.sizes,
+                dead_letters=next((size.records for size in self.look.sizes if size.topic == "dead.letters"), 0),
                 letters=list(self.summary.letters),
                 unreadable=self.unreadable,
             )
@@ -148,7 +147,7 @@ class Watch:
         )
         with closing(client):
             while not self._stopped.is_set():
-                self.sizes, self.lags = measure(self.settings, client)
+                self.look = measure(self.settings, client)
                 self.answered, self.fault = time.monotonic(), ""
                 self._stopped.wait(LOOK)
 
@@ -232,7 +231,7 @@ def look(settings: Settings, timeout: float = 15.0) -> dict[str, Any]:
     watch = Watch(settings)
     words = broker.about(settings)
     with closing(KafkaAdminClient(**broker.connection(settings), bootstrap_timeout_ms=5000)) as client:
-        watch.sizes, watch.lags = measure(settings, client)
+        watch.look = measure(settings, client)
     watch.answered = time.monotonic()
     with _consumer(settings) as consumer:
         if partitions := _partitions(settings, consumer):

@@ -199,6 +199,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("camera", name=op.f("pk_compliance_states")),
     )
     op.create_table(
+        "dead_letters",
+        sa.Column("id", sa.String(length=200), nullable=False),
+        sa.Column("topic", sa.String(length=100), nullable=False),
+        sa.Column("partition", sa.Integer(), nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
+        sa.Column("stage", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("bytes", sa.Integer(), nullable=False),
+        sa.Column("cut", sa.Boolean(), nullable=False),
+        sa.Column("redriven", sa.BigInteger(), nullable=False),
+        sa.Column("recorded", sa.BigInteger(), nullable=False),
+        sa.Column("record_partition", sa.Integer(), nullable=False),
+        sa.Column("record_offset", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_letters")),
+    )
+    op.create_index("ix_dead_letters_at_id", "dead_letters", ["at", "id"], unique=False)
+    op.create_index(op.f("ix_dead_letters_stage"), "dead_letters", ["stage"], unique=False)
+    op.create_index(op.f("ix_dead_letters_topic"), "dead_letters", ["topic"], unique=False)
+    op.create_table(
         "decisions",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
@@ -490,6 +511,41 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_removed_cameras")),
     )
     op.create_table(
+        "replays",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.String(length=120), nullable=False),
+        sa.Column("site", sa.String(length=64), nullable=False),
+        sa.Column("cameras", postgresql.ARRAY(sa.String(length=64)), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("policy", sa.String(length=80), nullable=False),
+        sa.Column("draft", sa.Boolean(), nullable=False),
+        sa.Column("written", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("settings", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("models", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("by", sa.String(length=36), nullable=False),
+        sa.Column("made", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("cancel", sa.Boolean(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("deaths", sa.Integer(), nullable=False),
+        sa.Column("beat", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("started", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ended", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("done", sa.BigInteger(), nullable=False),
+        sa.Column("total", sa.BigInteger(), nullable=False),
+        sa.Column("frames", sa.Integer(), nullable=False),
+        sa.Column("reached", sa.BigInteger(), nullable=True),
+        sa.Column("log_begins", sa.BigInteger(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("totals", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("used", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_replays")),
+    )
+    op.create_index("ix_replays_made_id", "replays", ["made", "id"], unique=False)
+    op.create_index(op.f("ix_replays_site"), "replays", ["site"], unique=False)
+    op.create_index("ix_replays_state_made", "replays", ["state", "made"], unique=False)
+    op.create_table(
         "requests",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("user", sa.String(length=36), nullable=False),
@@ -546,6 +602,28 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rounds")),
     )
     op.create_index(op.f("ix_rounds_site"), "rounds", ["site"], unique=False)
+    op.create_table(
+        "savings",
+        sa.Column("camera", sa.String(length=64), nullable=False),
+        sa.Column("start", sa.BigInteger(), nullable=False),
+        sa.Column("site", sa.String(length=64), nullable=False),
+        sa.Column("first", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("seen", sa.BigInteger(), nullable=False),
+        sa.Column("kept", sa.BigInteger(), nullable=False),
+        sa.Column("still", sa.BigInteger(), nullable=False),
+        sa.Column("same_faces", sa.BigInteger(), nullable=False),
+        sa.Column("audited", sa.BigInteger(), nullable=False),
+        sa.Column("missed", sa.BigInteger(), nullable=False),
+        sa.Column("first_seen", sa.BigInteger(), nullable=False),
+        sa.Column("first_kept", sa.BigInteger(), nullable=False),
+        sa.Column("first_still", sa.BigInteger(), nullable=False),
+        sa.Column("first_same_faces", sa.BigInteger(), nullable=False),
+        sa.Column("first_audited", sa.BigInteger(), nullable=False),
+        sa.Column("first_missed", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("camera", "start", name=op.f("pk_savings")),
+    )
+    op.create_index("ix_savings_start", "savings", ["start"], unique=False)
     op.create_table(
         "sightings",
         sa.Column("id", sa.String(length=200), nullable=False),
@@ -837,6 +915,32 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_portraits_person"), "portraits", ["person"], unique=False)
     op.create_table(
+        "replay_episodes",
+        sa.Column("run", sa.String(length=36), nullable=False),
+        sa.Column("id", sa.String(length=200), nullable=False),
+        sa.Column("person", sa.String(length=200), nullable=False),
+        sa.Column("tracks", postgresql.ARRAY(sa.String(length=200)), nullable=False),
+        sa.Column("state", sa.String(length=12), nullable=False),
+        sa.Column("status", sa.String(length=8), nullable=False),
+        sa.Column("start", sa.BigInteger(), nullable=False),
+        sa.Column("end", sa.BigInteger(), nullable=False),
+        sa.Column("cameras", postgresql.ARRAY(sa.String(length=64)), nullable=False),
+        sa.Column("score", sa.Double(), nullable=False),
+        sa.Column("looks", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.String(length=20), nullable=False),
+        sa.Column("zone", sa.String(length=200), nullable=False),
+        sa.Column("policy", sa.String(length=200), nullable=False),
+        sa.Column("rule", sa.String(length=200), nullable=False),
+        sa.Column("evidence", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run"], ["replays.id"], name=op.f("fk_replay_episodes_run_replays"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("run", "id", name=op.f("pk_replay_episodes")),
+    )
+    op.create_index("ix_replay_episodes_cameras", "replay_episodes", ["cameras"], unique=False, postgresql_using="gin")
+    op.create_index(op.f("ix_replay_episodes_person"), "replay_episodes", ["person"], unique=False)
+    op.create_index("ix_replay_episodes_run_start", "replay_episodes", ["run", "start", "id"], unique=False)
+    op.create_table(
         "role_permissions",
         sa.Column("role", sa.String(length=40), nullable=False),
         sa.Column("permission", sa.String(length=40), nullable=False),
@@ -927,6 +1031,10 @@ def downgrade() -> None:
     op.drop_index("ix_trajectory_legs_camera_end", table_name="trajectory_legs")
     op.drop_table("trajectory_legs")
     op.drop_table("role_permissions")
+    op.drop_index("ix_replay_episodes_run_start", table_name="replay_episodes")
+    op.drop_index(op.f("ix_replay_episodes_person"), table_name="replay_episodes")
+    op.drop_index("ix_replay_episodes_cameras", table_name="replay_episodes", postgresql_using="gin")
+    op.drop_table("replay_episodes")
     op.drop_index(op.f("ix_portraits_person"), table_name="portraits")
     op.drop_table("portraits")
     op.drop_index(op.f("ix_plans_site"), table_name="plans")
@@ -962,6 +1070,8 @@ def downgrade() -> None:
     op.drop_index("ix_sightings_open", table_name="sightings", postgresql_where=sa.text("open"))
     op.drop_index("ix_sightings_camera_start", table_name="sightings")
     op.drop_table("sightings")
+    op.drop_index("ix_savings_start", table_name="savings")
+    op.drop_table("savings")
     op.drop_index(op.f("ix_rounds_site"), table_name="rounds")
     op.drop_table("rounds")
     op.drop_table("roles")
@@ -969,6 +1079,10 @@ def downgrade() -> None:
     op.drop_index("ix_requests_user_created", table_name="requests")
     op.drop_index("ix_requests_site_state", table_name="requests")
     op.drop_table("requests")
+    op.drop_index("ix_replays_state_made", table_name="replays")
+    op.drop_index(op.f("ix_replays_site"), table_name="replays")
+    op.drop_index("ix_replays_made_id", table_name="replays")
+    op.drop_table("replays")
     op.drop_table("removed_cameras")
     op.drop_index(op.f("ix_recognised_track"), table_name="recognised")
     op.drop_index("ix_recognised_person_at", table_name="recognised")
@@ -1018,6 +1132,10 @@ def downgrade() -> None:
     op.drop_index("ix_decisions_site_id", table_name="decisions")
     op.drop_index(op.f("ix_decisions_object"), table_name="decisions")
     op.drop_table("decisions")
+    op.drop_index(op.f("ix_dead_letters_topic"), table_name="dead_letters")
+    op.drop_index(op.f("ix_dead_letters_stage"), table_name="dead_letters")
+    op.drop_index("ix_dead_letters_at_id", table_name="dead_letters")
+    op.drop_table("dead_letters")
     op.drop_table("compliance_states")
     op.drop_index(op.f("ix_compliance_gaps_site"), table_name="compliance_gaps")
     op.drop_index("ix_compliance_gaps_end", table_name="compliance_gaps")
