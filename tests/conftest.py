@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -95,17 +96,29 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         broker.stop()
 
 
-@pytest.fixture
-def settings(kafka: str, tmp_path: Path) -> Iterator[Settings]:
-    """Settings with a prefix nobody else has and a data folder of their own; its topics go when the test ends."""
-    own = Settings(kafka=kafka, topic_prefix=f"t{uuid.uuid4().hex[:8]}.", data=tmp_path / "data", log="warning")
-    yield own
-    from agents.topics import admin
+@pytest.fixture(scope="session")
+def settings_in(kafka: str) -> Callable[[Path], AbstractContextManager[Settings]]:
+    """Settings with a prefix nobody else has and a data folder of their own; their topics go in the end."""
 
-    with admin(own) as client:
-        left = [topic for topic in client.list_topics() if topic.startswith(own.topic_prefix)]
-        if left:
-            client.delete_topics(left)
+    @contextmanager
+    def own(folder: Path) -> Iterator[Settings]:
+        made = Settings(kafka=kafka, topic_prefix=f"t{uuid.uuid4().hex[:8]}.", data=folder / "data", log="warning")
+        yield made
+        from agents.topics import admin
+
+        with admin(made) as client:
+            left = [topic for topic in client.list_topics() if topic.startswith(made.topic_prefix)]
+            if left:
+                client.delete_topics(left)
+
+    return own
+
+
+@pytest.fixture
+def settings(settings_in: Callable[[Path], AbstractContextManager[Settings]], tmp_path: Path) -> Iterator[Settings]:
+    """Those of one test."""
+    with settings_in(tmp_path) as own:
+        yield own
 
 
 @pytest.fixture

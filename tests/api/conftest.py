@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +16,7 @@ from litestar.testing import TestClient
 from pydantic import SecretStr
 from sqlalchemy import Engine, NullPool, create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
+from world import World, made
 
 from api import auth, db, migrations
 from api.app import create_app
@@ -40,8 +43,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server.stop()
 
 
-@pytest.fixture
-def database(postgres: Postgres) -> Iterator[str]:
+@contextmanager
+def copied(postgres: Postgres) -> Iterator[str]:
     """Address of an own database: tables and built-in roles, nothing else."""
     name = f"t{uuid.uuid4().hex[:12]}"
     engine = create_engine(postgres.url, isolation_level="AUTOCOMMIT")
@@ -51,6 +54,13 @@ def database(postgres: Postgres) -> Iterator[str]:
     with engine.connect() as connection:
         connection.execute(text(f"drop database {name} with (force)"))
     engine.dispose()
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[str]:
+    """That of one test."""
+    with copied(postgres) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -107,3 +117,15 @@ def as_(app: TestClient[Any], sessions: sessionmaker[Session], tables: Settings)
         return own
 
     return client
+
+
+@pytest.fixture(scope="module")
+def world(settings_in: Callable[[Path], AbstractContextManager[Settings]], postgres: Postgres, vectors_server: int,
+          tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Two sites with everything in them, for all the tests of a module."""
+    from agents.topics import apply
+
+    with settings_in(tmp_path_factory.mktemp("world")) as settings, copied(postgres) as database:
+        apply(settings)
+        with made(settings.model_copy(update={"database": SecretStr(database), "vectors_port": vectors_server})) as all_:
+            yield all_
