@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.partitioner.default import murmur2
 
 from agents import broker, topics
 from pipeline import messages, policy
@@ -46,22 +47,39 @@ class Told:
     refused: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Reading:
+    """How far a reader of the log is."""
+
+    done: int = 0  # records read
+    total: int = 0  # to be read
+
+
+class Stopped(RuntimeError):
+    """Whoever reads was told to stop."""
+
+
 def frames(settings: Settings, begin: int, end: int, cameras: frozenset[str] = frozenset(),
-           refused: Callable[[str], None] = lambda reason: None) -> Iterator[Frame]:
+           refused: Callable[[str], None] = lambda reason: None, reading: Reading | None = None,
+           stopped: Callable[[], bool] = lambda: False) -> Iterator[Frame]:
     """The frames of the log with begin <= at < end (µs), by time; of `cameras`, or of all for none.
 
-    What is not a Frame is told to `refused` and left out, as the live stages refuse it."""
+    What is not a Frame is told to `refused` and left out, as the live stages refuse it. Raises Stopped once `stopped`
+    says so."""
+    reading = reading or Reading()
     name = broker.topic(settings, "frames")
     with ExitStack() as stack:
-        scout = stack.enter_context(closing(KafkaConsumer(**broker.connection(settings))))
-        numbers = scout.partitions_for_topic(name)
-        if not numbers:
-            raise LookupError(f"expected topic {name} on {settings.bootstrap}, there is none; maskwatch topics apply")
-        parts = [TopicPartition(name, number) for number in sorted(numbers)]
+        scout = stack.enter_context(closing(KafkaConsumer(**broker.connection(settings), enable_auto_commit=False)))
+        parts = partitions(scout, name, cameras)
         starts = scout.offsets_for_times({part: max(0, begin // 1000 - SLACK) for part in parts})
         ends = scout.end_offsets(parts)
+        later = scout.offsets_for_times({part: end // 1000 + SLACK for part in parts})
+        for part in parts:
+            found, after = starts.get(part), later.get(part)
+            if found is not None:
+                reading.total += max(0, (after.offset if after else ends[part]) - found.offset)
         readers = [
-            _partition(settings, part, found.offset, ends[part], end // 1000 + SLACK, refused)
+            _partition(settings, part, found.offset, ends[part], end // 1000 + SLACK, refused, reading, stopped)
             for part in parts if (found := starts.get(part)) is not None and found.offset < ends[part]
         ]
         for frame in heapq.merge(*readers, key=lambda frame: (frame.at, frame.camera)):
@@ -69,8 +87,39 @@ def frames(settings: Settings, begin: int, end: int, cameras: frozenset[str] = f
                 yield frame
 
 
+def partitions(scout: KafkaConsumer, name: str, cameras: frozenset[str]) -> list[TopicPartition]:
+    """Those in which the frames of these cameras are (murmur2 of the key, as Kafka's own client places it); all, for
+    none. Raises LookupError where there is no such topic."""
+    numbers = scout.partitions_for_topic(name)
+    if not numbers:
+        raise LookupError(f"expected topic {name} on the broker, there is none; maskwatch topics apply")
+    if cameras:
+        numbers = {(murmur2(camera.encode()) & 0x7FFFFFFF) % len(numbers) for camera in cameras}
+    return [TopicPartition(name, number) for number in sorted(numbers)]
+
+
+def log_begins(settings: Settings, cameras: Collection[str]) -> int:
+    """From when on the log holds all that was written of all these cameras, µs UTC; 0: nothing was ever dropped.
+
+    Raises OSError or KafkaError when the broker is away, LookupError when it has no such topic."""
+    return max(logs_begin(settings, cameras).values(), default=0)
+
+
+def logs_begin(settings: Settings, cameras: Collection[str]) -> dict[str, int]:
+    """The same of each camera."""
+    broker.reachable(settings)
+    with closing(KafkaConsumer(**broker.connection(settings), group_id=None, enable_auto_commit=False)) as scout:
+        name = broker.topic(settings, "frames")
+        of = {camera: partitions(scout, name, frozenset({camera}))[0] for camera in cameras}
+        trimmed = [part for part, offset in scout.beginning_offsets(sorted(set(of.values()))).items() if offset > 0]
+        oldest = scout.offsets_for_times(dict.fromkeys(trimmed, 0)) if trimmed else {}
+        now = time.time_ns() // 1000
+        begins = {part: found.timestamp * 1000 if (found := oldest.get(part)) else now for part in trimmed}
+        return {camera: begins.get(part, 0) for camera, part in of.items()}
+
+
 def _partition(settings: Settings, part: TopicPartition, first: int, end: int, until: int,
-               refused: Callable[[str], None]) -> Iterator[Frame]:
+               refused: Callable[[str], None], reading: Reading, stopped: Callable[[], bool]) -> Iterator[Frame]:
     """One partition from offset `first` to before `end`, or to a record written after `until` (ms)."""
     consumer = KafkaConsumer(
         **broker.connection(settings), enable_auto_commit=False, max_poll_records=32, fetch_max_bytes=8 << 20,
@@ -80,6 +129,8 @@ def _partition(settings: Settings, part: TopicPartition, first: int, end: int, u
         consumer.seek(part, first)
         silent = 0
         while consumer.position(part) < end:
+            if stopped():
+                raise Stopped
             batch = consumer.poll(POLL).get(part, [])
             silent = 0 if batch else silent + 1
             if silent > 15:
@@ -88,6 +139,7 @@ def _partition(settings: Settings, part: TopicPartition, first: int, end: int, u
             for record in batch:
                 if record.offset >= end or record.timestamp > until:
                     return
+                reading.done += 1
                 try:
                     yield messages.decode(record.value or b"", Frame, "msgpack")
                 except BadMessage as error:

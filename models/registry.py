@@ -46,6 +46,12 @@ def load(settings: Settings, instead: Mapping[str, Path] | None = None) -> Model
         return _loaded[key]
 
 
+def forget() -> None:
+    """Let go of what is loaded: a process that compares many would keep them all."""
+    with _lock:
+        _loaded.clear()
+
+
 def detector(path: Path, on: Choice) -> Run:
     """Only the detector has a choice of runtimes: it costs most, and vectors of faces must be alike on all machines."""
     return OpenVino(path, on.precision) if on.runtime == "openvino" else Network(path)

@@ -22,6 +22,7 @@ from api.routes import (
     people,
     plans,
     policies,
+    replays,
     requests,
     rounds,
     search,
@@ -66,6 +67,7 @@ ROUTERS: list[Router] = [
     search.router,
     faces_compare.router,
     analyse.router,
+    replays.router,
     erasures.router,
     metrics.router,
 ]

@@ -64,6 +64,13 @@ def shaped(db: Session, row: Policy) -> PolicyView:
                       row.created)
 
 
+def as_now(db: Session, row: Policy) -> Written:
+    """A version as it would travel with cameras now: by the site's time zone."""
+    site = db.get(Site, row.site)
+    return msgspec.structs.replace(row.written, version=row.id,
+                                   time_zone=site.time_zone if site else row.written.time_zone)
+
+
 def zones_of(db: Session, site: str) -> dict[str, tuple[Zone, ...]]:
     """Camera -> its zones, of every camera of a site."""
     rows = db.scalars(select(CameraRow).where(CameraRow.site == site))
@@ -95,18 +102,24 @@ def one(db: Db, who: By, policy: FromPath[str]) -> PolicyView:
 def add(request: Request[Any, Any, Any], db: Db, who: By, data: JSONBody[NewPolicy]) -> PolicyView:
     """Zones and cameras that its rules name must be there."""
     sites.find(db, who, data.site, "cameras.edit")
-    site = db.get_one(Site, data.site, with_for_update=True, populate_existing=True)
-    written = Written(time_zone=site.time_zone, otherwise=data.otherwise, rules=tuple(data.rules))
+    return save(request, db, who, data.site, data.name, data.rules, data.otherwise, data.note, data.activate)
+
+
+def save(request: Request[Any, Any, Any], db: Session, who: Who, site_id: str, name: str, rules: list[Rule],
+         otherwise: Required, note: str, activate: bool) -> PolicyView:
+    """A version of somebody who may. Raises Problem 422."""
+    site = db.get_one(Site, site_id, with_for_update=True, populate_existing=True)
+    written = Written(time_zone=site.time_zone, otherwise=otherwise, rules=tuple(rules))
     if found := faults(written, zones_of(db, site.id)):
         raise Problem(422, "policy cannot be taken", "; ".join(found)[:2000], errors=found[:50])
     number = (db.scalar(select(func.max(Policy.number)).where(Policy.site == site.id)) or 0) + 1
-    row = Policy(id=f"{site.id}:{number}", site=site.id, number=number, name=data.name, note=data.note,
+    row = Policy(id=f"{site.id}:{number}", site=site.id, number=number, name=name, note=note,
                  content=msgspec.to_builtins(written), by=who.id)
     db.add(row)
     db.flush()
     db.refresh(row)
-    audit.write(db, who.id, "policy.add", row.id, site=site.id, address=who.address, name=data.name)
-    if data.activate:
+    audit.write(db, who.id, "policy.add", row.id, site=site.id, address=who.address, name=name)
+    if activate:
         _activate(request.app.state.producer, db, who, site, row)
     return shaped(db, row)
 
