@@ -17,6 +17,8 @@ from litestar.openapi.spec import Components, SecurityScheme
 from sqlalchemy.orm import Session
 
 from api import auth, db, metrics, problems
+from api.clips import Clips
+from api.footage import Log
 from api.idempotency import Idempotency
 from api.live import Hub
 from api.permissions import Who
@@ -43,12 +45,15 @@ def create_app(settings: Settings) -> Litestar:
         await app.state.hub.start()
         app.state.producer = Producer(settings, make)
         app.state.producer.start()
+        app.state.footage, app.state.clips = Log(settings), Clips()
         figures = metrics.register(app)
         try:
             yield
         finally:
             metrics.unregister(figures)
             await sync_to_thread(app.state.producer.stop)
+            await sync_to_thread(app.state.clips.close)
+            await sync_to_thread(app.state.footage.close)
             await app.state.hub.stop()
             app.state.watch.stop()
             engine.dispose()
