@@ -149,7 +149,7 @@ def _alert(session: Session, rule: AlertRule, id: str, site: str, cameras: list[
         return 0
     live.tell(session, live.Event("alert.made", {"id": id, "kind": facts["kind"], "state": facts["state"],
                                                  "start": start}, site, cameras[-1] if cameras else "",
-                                  "compliance.view"))
+                                  "compliance.view", cameras=live.of_cameras(cameras)))
     alert = session.get_one(Alert, id)
     made = _steps(session, alert, now)
     return made + (_over(session, alert) if ended is not None else 0)
@@ -226,7 +226,8 @@ def _over(session: Session, alert: Alert) -> int:
     if alert.state == "suppressed":
         return 0
     live.tell(session, live.Event("alert.ended", {"id": alert.id, "end": alert.ended}, alert.site,
-                                  alert.cameras[-1] if alert.cameras else "", "compliance.view"))
+                                  alert.cameras[-1] if alert.cameras else "", "compliance.view",
+                                  cameras=live.of_cameras(alert.cameras)))
     told = [channel for step in alert.steps[: alert.step] for channel in step["channels"]]
     return _deliver(session, alert, "end", 0, told) if alert.tell_end else 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ log = structlog.get_logger()
 CHANNEL = "maskwatch"
 MOST = 7_900  # bytes; PostgreSQL refuses a notification of 8,000
 WAITING = 1_000  # events a slow listener may be behind; then it is told to fetch everything anew
+CAMERAS = 80  # named in an event: their ids have 63 characters at most
 BEAT = 10.0  # seconds between signs of life
 
 
@@ -33,6 +34,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     needs: str = ""  # permissions, with spaces between, that a listener must have there; empty: whoever is logged in
     users: tuple[str, ...] = ()  # only for these users
     id: int = 0  # set on arrival: counts the events of this process
+    # it is of several: whoever may see one of them hears it, with those alone, and `camera` is the last of these
+    cameras: tuple[str, ...] = ()
 
 
 def tell(session: Session, event: Event) -> None:
@@ -43,10 +46,20 @@ def tell(session: Session, event: Event) -> None:
     session.execute(select(func.pg_notify(CHANNEL, payload.decode())))
 
 
-def may_know(who: Who, event: Event) -> bool:
+def of_cameras(cameras: Iterable[str]) -> tuple[str, ...]:
+    """What an event names of a thing seen by these, in order of time: each once, the newest of very many."""
+    return tuple(reversed(dict.fromkeys(reversed(tuple(cameras)))))[-CAMERAS:]
+
+
+def known(who: Who, event: Event) -> Event | None:
+    """The event as this user may know it; None: not at all."""
     if event.users and who.id not in event.users:
-        return False
-    return all(who.may(each, event.site or None, event.camera) for each in event.needs.split())
+        return None
+    needs = event.needs.split()
+    if event.cameras:
+        mine = tuple(camera for camera in event.cameras if all(who.may(each, event.site, camera) for each in needs))
+        return msgspec.structs.replace(event, camera=mine[-1], cameras=mine) if mine else None
+    return event if all(who.may(each, event.site or None, event.camera) for each in needs) else None
 
 
 class Listener:
@@ -58,10 +71,11 @@ class Listener:
         self.lagged = False
 
     def offer(self, event: Event, line: bytes) -> None:
-        if not may_know(self.who, event):
+        mine = known(self.who, event)
+        if mine is None:
             return
         try:
-            self.queue.put_nowait((event, line))
+            self.queue.put_nowait((mine, line if mine is event else msgspec.json.encode(mine)))
         except asyncio.QueueFull:
             self.lagged = True
 

@@ -124,11 +124,13 @@ class Subject(msgspec.Struct, frozen=True):
     title: str
     needs: str = "chat.view"  # permissions that one who hears of it must have there
     owner: str = ""  # user who hears of it besides
+    cameras: tuple[str, ...] = ()  # of an episode: all of them, for the live feed alone
 
 
 def tell(db: Session, about: Subject, kind: str, data: dict[str, Any], users: tuple[str, ...] = ()) -> None:
     """To whoever may see the room (an inspection's owner may hear it twice)."""
-    live.tell(db, live.Event(kind, data, about.site, about.camera, about.needs, users))
+    live.tell(db, live.Event(kind, data, about.site, about.camera, about.needs, users,
+                             cameras=about.cameras))
     if about.owner and (not users or about.owner in users):
         live.tell(db, live.Event(kind, data, about.site, about.camera, "", (about.owner,)))
 
@@ -148,7 +150,7 @@ def subject(db: Session, who: Who, room: str, permission: str = "chat.view") -> 
         # who may see some of its cameras is not told of the others
         mine = [camera for camera in cameras if who.may("compliance.view", episode.site, camera)]
         found = Subject(room, episode.site, mine[0] if mine else "", f"{episode.state} {', '.join(mine)}",
-                        "chat.view compliance.view")
+                        "chat.view compliance.view", cameras=live.of_cameras(cameras))
     elif kind == "inspection" and (inspection := db.get(Inspection, id)):
         own = inspection.user == who.id
         found = Subject(room, inspection.site, "", inspection.id[:8], "chat.view inspections.review", inspection.user)

@@ -352,7 +352,7 @@ def take_step(db: Session, who: Who, id: str, data: Step) -> EpisodeRow:
                 **({"corrective": data.action} if data.action else {}), **({"assigned": to} if to else {}))
     live.tell(db, live.Event("episode.reviewed", {"id": id, "verb": data.verb, "status": review.status,
                                                   "assigned": review.assigned, "by": who.id}, row.site, camera,
-                             "compliance.view"))
+                             "compliance.view", cameras=live.of_cameras(row.cameras)))
     return refreshed(db, row)
 
 

@@ -223,7 +223,7 @@ def _event(e: Episode, new: bool) -> live.Event:
     kind = "episode.closed" if e.status == "closed" else "episode.opened" if new else "episode.changed"
     return live.Event(kind, {"id": e.id, "state": e.state, "status": e.status, "start": e.start, "end": e.end,
                              "score": round(e.score, 3)}, e.site, e.cameras[-1] if e.cameras else "",
-                      "compliance.view")
+                      "compliance.view", cameras=live.of_cameras(e.cameras))
 
 
 FOLDS = [Episodes()]
