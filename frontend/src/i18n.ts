@@ -1,0 +1,45 @@
+// The two languages: one JSON file an area in src/locales/<language>/, fetched for the language that is shown.
+import { createI18n } from 'vue-i18n'
+
+export const LANGUAGES = { 'zh-CN': '简体中文', en: 'English' } as const
+export type Language = keyof typeof LANGUAGES
+type Words = { [key: string]: string | Words }
+
+const files = import.meta.glob<{ default: Words }>('./locales/*/*.json')
+const loaded = new Set<Language>()
+const KEPT = 'maskwatch.language'
+
+export const i18n = createI18n({
+  legacy: false,
+  locale: 'en',
+  fallbackLocale: 'en',
+  missingWarn: true,
+  fallbackWarn: false,
+})
+
+/** What was chosen here before (`?lang=` of the address counts), else what the browser asks for first. */
+export function wished(): Language {
+  const asked = new URLSearchParams(location.search).get('lang') ?? localStorage.getItem(KEPT)
+  for (const one of [asked, ...navigator.languages]) {
+    if (one?.toLowerCase().startsWith('zh')) return 'zh-CN'
+    if (one?.toLowerCase().startsWith('en')) return 'en'
+  }
+  return 'en'
+}
+
+export async function speak(language: Language): Promise<void> {
+  if (!loaded.has(language)) {
+    const words: Words = {}
+    await Promise.all(
+      Object.entries(files).map(async ([path, load]) => {
+        const [, of, area] = /locales\/([^/]+)\/([^/]+)\.json$/.exec(path) ?? []
+        if (of === language && area) words[area] = (await load()).default
+      }),
+    )
+    i18n.global.setLocaleMessage(language, words as never)
+    loaded.add(language)
+  }
+  ;(i18n.global.locale as unknown as { value: Language }).value = language
+  document.documentElement.lang = language
+  localStorage.setItem(KEPT, language)
+}

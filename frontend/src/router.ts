@@ -1,0 +1,58 @@
+// The pages, what each needs, and where a stranger is sent.
+import { createRouter, createWebHistory, type RouteRecordRaw } from 'vue-router'
+
+import { useSession } from './composables/useSession'
+
+declare module 'vue-router' {
+  interface RouteMeta {
+    needs?: string // permission that must hold anywhere
+    open?: boolean // also without a login
+    bare?: boolean // without the frame around it
+    icon?: string // in the menu, with `menu.<name>` as its word
+    group?: 'watch' | 'work' | 'run'
+  }
+}
+
+export const routes: RouteRecordRaw[] = [
+  { path: '/login', name: 'login', component: () => import('./pages/Login.vue'), meta: { open: true, bare: true } },
+  { path: '/', name: 'overview', component: () => import('./pages/Overview.vue'), meta: { needs: 'compliance.view', icon: 'DataBoard', group: 'watch' } },
+  { path: '/live', name: 'live', component: () => import('./pages/Live.vue'), meta: { needs: 'cameras.view', icon: 'VideoCamera', group: 'watch' } },
+  { path: '/map', name: 'map', component: () => import('./pages/Map.vue'), meta: { needs: 'cameras.view', icon: 'MapLocation', group: 'watch' } },
+  { path: '/compliance', name: 'compliance', component: () => import('./pages/Compliance.vue'), meta: { needs: 'compliance.view', icon: 'TrendCharts', group: 'watch' } },
+  { path: '/cameras/:id', name: 'camera', component: () => import('./pages/Camera.vue'), props: true, meta: { needs: 'cameras.view' } },
+  { path: '/episodes/:id?', name: 'episodes', component: () => import('./pages/Episodes.vue'), props: true, meta: { needs: 'compliance.view', icon: 'Warning', group: 'work' } },
+  { path: '/people/:id?', name: 'people', component: () => import('./pages/People.vue'), props: true, meta: { needs: 'people.view', icon: 'User', group: 'work' } },
+  { path: '/search', name: 'search', component: () => import('./pages/Search.vue'), meta: { needs: 'people.run', icon: 'Search', group: 'work' } },
+  { path: '/inspections/:id?', name: 'inspections', component: () => import('./pages/Inspections.vue'), props: true, meta: { needs: 'inspections.view', icon: 'Iphone', group: 'work' } },
+  { path: '/replays/:id?', name: 'replays', component: () => import('./pages/Replays.vue'), props: true, meta: { needs: 'compliance.view', icon: 'RefreshLeft', group: 'work' } },
+  { path: '/requests/:id?', name: 'requests', component: () => import('./pages/Requests.vue'), props: true, meta: { needs: 'requests.view', icon: 'Tickets', group: 'work' } },
+  { path: '/alerts', name: 'alerts', component: () => import('./pages/Alerts.vue'), meta: { needs: 'compliance.view', icon: 'Bell', group: 'work' } },
+  { path: '/sites/:id?', name: 'sites', component: () => import('./pages/Sites.vue'), props: true, meta: { needs: 'cameras.view', icon: 'OfficeBuilding', group: 'run' } },
+  { path: '/users', name: 'users', component: () => import('./pages/Users.vue'), meta: { needs: 'users.view', icon: 'Key', group: 'run' } },
+  { path: '/audit', name: 'audit', component: () => import('./pages/Audit.vue'), meta: { needs: 'users.view', icon: 'View', group: 'run' } },
+  { path: '/stream', name: 'stream', component: () => import('./pages/StreamHealth.vue'), meta: { needs: 'system.view', icon: 'Connection', group: 'run' } },
+  { path: '/models', name: 'models', component: () => import('./pages/Models.vue'), meta: { needs: 'system.view', icon: 'Cpu', group: 'run' } },
+  { path: '/settings', name: 'settings', component: () => import('./pages/Settings.vue'), meta: { needs: 'system.view', icon: 'Setting', group: 'run' } },
+  { path: '/me', name: 'me', component: () => import('./pages/Me.vue') },
+  { path: '/:rest(.*)*', name: 'missing', component: () => import('./pages/Missing.vue') },
+]
+
+export const router = createRouter({
+  history: createWebHistory(),
+  routes,
+  scrollBehavior: (to, from, saved) => saved ?? (to.name === from.name ? undefined : { top: 0 }),
+})
+
+router.beforeEach(async (to) => {
+  const session = useSession()
+  if (to.meta.open) return true
+  if (!session.known) {
+    try {
+      await session.ask()
+    } catch {
+      return true // the server does not answer: the frame says so, and asks again
+    }
+  }
+  if (session.known && !session.me) return { name: 'login', query: to.path === '/' ? {} : { to: to.fullPath } }
+  return true
+})

@@ -1,0 +1,77 @@
+// What every component test has around it: `shown(Component, …)` with store, words, queries and a router.
+import { QueryClient, VueQueryPlugin } from '@tanstack/vue-query'
+import { mount, type VueWrapper } from '@vue/test-utils'
+import { createPinia, setActivePinia } from 'pinia'
+import { afterEach, beforeEach, vi } from 'vitest'
+import type { Component } from 'vue'
+import { createI18n } from 'vue-i18n'
+import { createMemoryHistory, createRouter } from 'vue-router'
+
+type Words = { [key: string]: string | Words }
+const files = import.meta.glob<{ default: Words }>('./locales/en/*.json', { eager: true })
+const words = Object.fromEntries(
+  Object.entries(files).map(([path, file]) => [path.replace(/^.*\/|\.json$/g, ''), file.default]),
+)
+
+class NoResizes {
+  observe(): void {}
+  unobserve(): void {}
+  disconnect(): void {}
+}
+globalThis.ResizeObserver ??= NoResizes as unknown as typeof ResizeObserver
+globalThis.matchMedia ??= ((query: string) => ({
+  matches: false, media: query, onchange: null, addListener: () => undefined, removeListener: () => undefined,
+  addEventListener: () => undefined, removeEventListener: () => undefined, dispatchEvent: () => false,
+})) as typeof matchMedia
+
+beforeEach(() => setActivePinia(createPinia()))
+afterEach(() => {
+  document.body.innerHTML = ''
+  vi.unstubAllGlobals()
+})
+
+/** Mounted in the document, in English. */
+export function shown(component: Component, options: { props?: Record<string, unknown>; slots?: Record<string, string>; at?: string } = {}): VueWrapper {
+  const router = createRouter({
+    history: createMemoryHistory(),
+    routes: [{ path: '/:rest(.*)*', name: 'any', component: { template: '<div />' } }],
+  })
+  void router.push(options.at ?? '/')
+  return mount(component, {
+    attachTo: document.body,
+    props: options.props,
+    slots: options.slots,
+    global: {
+      plugins: [
+        createI18n({ legacy: false, locale: 'en', messages: { en: words as never } }),
+        [VueQueryPlugin, { queryClient: new QueryClient({ defaultOptions: { queries: { retry: false } } }) }],
+        router,
+      ],
+    },
+  })
+}
+
+/** A small server: `method path` -> JSON (or a function of the request), 404 for the rest; what was asked is recorded. */
+export function serve(answers: Record<string, unknown>): { asked: { call: string; body: unknown }[] } {
+  const asked: { call: string; body: unknown }[] = []
+  vi.stubGlobal('fetch', async (input: Request | string, init?: RequestInit) => {
+    const request = input instanceof Request ? input : new Request(new URL(input, 'http://localhost'), init)
+    const url = new URL(request.url)
+    const call = `${request.method} ${url.pathname}`
+    const text = await request.clone().text()
+    let body: unknown = text
+    try {
+      body = text ? JSON.parse(text) : undefined
+    } catch {
+      // a form: the test looks at the text
+    }
+    asked.push({ call: call + url.search, body })
+    const answer = answers[call + url.search] ?? answers[call]
+    const made: unknown = typeof answer === 'function' ? (answer as (url: URL, body: unknown) => unknown)(url, body) : answer
+    if (made instanceof Response) return made
+    return made === undefined
+      ? Response.json({ status: 404, title: 'not found', detail: `no answer for ${call}` }, { status: 404 })
+      : Response.json(made)
+  })
+  return { asked }
+}
