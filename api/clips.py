@@ -121,7 +121,7 @@ def film(frames: Sequence[Frame], veil: Veil, stamp: Stamp | None = None) -> Cli
     start, end, count = 0, 0, 0
     file = io.BytesIO()
     # the index goes before the pictures, into room that is kept for it: a browser then plays without looking for it
-    with av.open(file, "w", format="mp4", options={"moov_size": str(8192 + 40 * len(seen) * 2)}) as out:
+    with av.open(file, "w", format="mp4", options={"moov_size": str(8192 + 80 * len(seen))}) as out:
         stream = out.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "24", "bf": "0"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         context = stream.codec_context
@@ -135,7 +135,8 @@ def film(frames: Sequence[Frame], veil: Veil, stamp: Stamp | None = None) -> Cli
         if not count:
             raise Empty("no picture in it can be read")
         packets += stream.encode(None)
-        steps = [b.pts - a.pts for a, b in pairwise(packets)]
+        times = [packet.pts or 0 for packet in packets]  # without B-frames also the order
+        steps = [b - a for a, b in pairwise(times)]
         for packet, step in zip(packets, [*steps, median(steps) if steps else RATE], strict=True):
             packet.duration = max(1, round(step))
             out.mux(packet)

@@ -193,7 +193,7 @@ class Log:
                 if record.key != reader.key or not record.value:
                     continue
                 with suppress(BadMessage):
-                    frame = _frames.decode(record.value)
+                    frame: Frame = _frames.decode(record.value)
                     if frame.at == at and not frame.ended:
                         self._remember(camera, at, record.offset)
                         return frame

@@ -313,7 +313,7 @@ def switch(request: Request[Any, Any, Any], db: Db, who: By, camera: FromPath[st
 @put("/{camera:str}/hidden", opt=needs("cameras.edit"), sync_to_thread=True, summary="Draw the privacy areas")
 def hide(request: Request[Any, Any, Any], db: Db, who: By, camera: FromPath[str], data: JSONBody[Hidden]) -> CameraView:
     """They are black in every picture taken from now on, before it goes anywhere. Pictures from before keep what they
-    show until their retention ends."""
+    show on their topics until their retention ends; footage is shown without it."""
     return _set(request, db, who, camera, "cameras.edit", "camera.hide", hidden=tuple(map(tuple, data.areas)))
 
 

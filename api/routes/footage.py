@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from datetime import UTC, timedelta
 from typing import Annotated, Any, Literal
 
@@ -132,7 +133,8 @@ def listed(request: Request[Any, Any, Any], db: Db, who: By, camera: TheCamera, 
         else:
             found = log.sampled(camera, since, until, min(limit, SAMPLES))
         frames = [head for head in found.frames if who.may("cameras.view", head.site, camera)]
-        veil = _veil(db, log, row, since, until, bool(found.every))
+        # samples of hours: where the faces were is looked at when one of them is fetched
+        veil = _veil(db, log, row, since, until, [] if found.every else frames)
     there = min(until, found.next or until, (found.newest or since) + 1)
     gaps = footage.holes(frames, found.ends, since, max(since, there), found.every)
     _looked(db, who, row, since, until, "list")
@@ -158,7 +160,7 @@ def picture(request: Request[Any, Any, Any], db: Db, who: By, camera: TheCamera,
         frame = log.frame(camera, at)
         if frame is None or not who.may("cameras.view", frame.site, camera):
             raise missing("picture", str(at))
-        veil = _veil(db, log, row, at, at + 1, frame=frame, subject=tracks)
+        veil = _veil(db, log, row, at, at + 1, [frame], tracks)
     if veil.shown(frame) == "withheld":
         raise Problem(409, "not to be seen yet", "expected a picture whose faces are known, so that they can be "
                       "blurred; this one has not been looked at", headers={"Retry-After": "2"})
@@ -183,8 +185,9 @@ def clip(request: Request[Any, Any, Any], db: Db, who: By, camera: TheCamera, si
          stamp: FromQuery[Burn] = "", episode: Of = "",
          download: Annotated[bool, QueryParameter(description="as a file; needs cameras.export")] = False
          ) -> Response[bytes]:
-    """At most two minutes. Each picture is shown at its own time, and black stands where there was none; second 0 is
-    the first of the listed frames. `stamp` writes the camera's name and the time, UTC or the site's, into it."""
+    """At most two minutes, 1200 pictures or 192 MB of them: X-Footage-End says how far it goes. Each picture is shown
+    at its own time, and black stands where there was none; second 0 is the first of the listed frames that is not
+    withheld. `stamp` writes the camera's name and the time, UTC or the site's, into it."""
     row = find(db, who, camera, "cameras.export" if download else "cameras.view")
     _stretch(since, until)
     if until - since > LONGEST:
@@ -202,7 +205,7 @@ def clip(request: Request[Any, Any, Any], db: Db, who: By, camera: TheCamera, si
         frames = [frame for frame in log.frames(camera, since, until, MOST, HEAVIEST, READ)
                   if who.may("cameras.view", frame.site, camera)]
         with request.app.state.sessions() as session:
-            veil = _veil(session, log, row, since, until, subject=tracks)
+            veil = _veil(session, log, row, since, until, frames, tracks)
         return film(frames, veil, shape)
 
     db.commit()  # a film takes seconds: no connection waits for it
@@ -288,15 +291,13 @@ def _subject(db: Session, who: Who, episode: str) -> frozenset[str]:
     return frozenset(db.scalars(select(LegRow.track).where(LegRow.trajectory == row.person)))
 
 
-def _veil(db: Session, log: Log, row: CameraRow, since: int, until: int, coarse: bool = False,
-          frame: Frame | None = None, subject: frozenset[str] = frozenset()) -> Veil:
-    """What is to be hidden in a stretch; where the faces are is read only where that is asked for. `coarse`: never."""
+def _veil(db: Session, log: Log, row: CameraRow, since: int, until: int, frames: Sequence[footage.Head | Frame],
+          subject: frozenset[str] = frozenset()) -> Veil:
+    """What is to be hidden in the frames of a stretch; where the faces are is read only where that matters."""
     camera = row.camera
     veil = Veil(camera.hidden, camera.privacy, camera.blur_others)
     someone = db.scalar(select(Erased.digest).limit(1)) is not None
-    if coarse:
-        return veil
-    if frame is not None and not someone and not veil.blurs(frame):
+    if not frames or not (someone or any(veil.blurs(frame) for frame in frames)):
         return veil
     looks = tuple(log.looks(row.id, since, until))
     gone = erased(db, {id for seen in looks for face in seen.faces for id in (face.id, face.track) if id}) \
