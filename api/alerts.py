@@ -1,4 +1,4 @@
-"""What becomes an alert: rules over the episodes and cameras in the tables, one alert for each, told step by step.
+"""What becomes an alert: rules over episodes, cameras and people in the tables, one alert for each, told step by step.
 
 Whatever is decided stands in `alerts` with the deliveries it makes, in one transaction, and no rebuild touches that
 table: so an episode makes one alert, also after a crash, a replay, or when its row is made anew.
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import and_, any_, exists, func, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, any_, delete, exists, func, or_, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -22,10 +22,18 @@ from api.tables.alerts import Alert, AlertRule
 from api.tables.cameras import CameraRow, CameraState
 from api.tables.deliveries import Delivery
 from api.tables.episodes import EpisodeReview, EpisodeRow, EvidenceRow
+from api.tables.people import PersonRow, WatchList
+from api.tables.recognised import Recognised
+from api.tables.sightings import FaceRow
+from api.tables.sites import Site
 
+WATCHED = "watch!"  # before the id of what was recognised
 LOCK = 7_041_005  # advisory: one process decides at a time; sending is shared
 MOST = 500  # alerts of one turn
 SILENT = 60.0  # seconds without a word of a camera after which it is as good as down
+# Whether a rule spares somebody is known once they were recognised, some seconds after the breach began: where that may
+# be, an episode waits so long with its alert.
+RECOGNISED = 10.0
 SECOND = 1_000_000  # µs
 
 
@@ -38,8 +46,8 @@ def judge(session: Session, now: int | None = None) -> int:
         select(AlertRule).where(AlertRule.enabled).order_by(AlertRule.position, AlertRule.id)).all()
     made = 0
     for rule in rules:
-        made += _episodes(session, rule, now) if rule.kind == "episode" else _cameras(session, rule, now)
-    return made + _ended(session, now) + _escalated(session, now)
+        made += {"episode": _episodes, "camera": _cameras, "person": _people}[rule.kind](session, rule, now)
+    return made + _spared(session) + _ended(session, now) + _escalated(session, now)
 
 
 # -- episodes --------------------------------------------------------------------------------------------------------
@@ -49,7 +57,9 @@ def _episodes(session: Session, rule: AlertRule, now: int) -> int:
     """Episodes that fit and have made no alert yet."""
     row, since = EpisodeRow, max(_micros(rule.since), now - round(rule.latest * SECOND))
     query = select(row).where(
-        row.at >= since, row.end - row.start >= round(rule.seconds * SECOND), ~exists().where(Alert.id == row.id))
+        row.at >= since, row.end - row.start >= round(rule.seconds * SECOND), ~exists().where(Alert.id == row.id),
+        row.exempt == "", or_(func.cardinality(row.except_roles) == 0, row.start <= now - round(RECOGNISED * SECOND),
+                              ~exists().where(Site.id == row.site, Site.privacy == "enrolled")))
     if rule.site:
         query = query.where(row.site == rule.site)
     if rule.cameras:
@@ -129,13 +139,54 @@ def camera_names(session: Session, ids: set[str]) -> dict[str, str]:
     return dict(session.execute(select(CameraRow.id, CameraRow.name).where(CameraRow.id.in_(ids))).all())
 
 
+# -- people ----------------------------------------------------------------------------------------------------------
+
+
+def _people(session: Session, rule: AlertRule, now: int) -> int:
+    """People of a watch-list who were recognised; `suppressed` is who has just been told of."""
+    row, since = Recognised, max(_micros(rule.since), now - round(rule.latest * SECOND))
+    query = select(row, PersonRow.name).join(PersonRow, PersonRow.id == row.person).where(
+        row.sure, row.at >= since, func.cardinality(row.lists) > 0, ~exists().where(Alert.id == WATCHED + row.id))
+    if rule.site:
+        query = query.where(row.site == rule.site)
+    if rule.cameras:
+        query = query.where(row.camera.in_(rule.cameras))
+    if rule.lists:
+        query = query.where(row.lists.overlap(rule.lists))
+    found = [(each, name) for each, name in session.execute(query.order_by(row.start, row.id).limit(MOST))
+             if open_at(rule.hours, rule.timezone, each.start)]
+    cameras = camera_names(session, {each.camera for each, _ in found})
+    lists = dict(session.execute(select(WatchList.id, WatchList.name).where(
+        WatchList.id.in_({list_ for each, _ in found for list_ in each.lists}))).all())
+    made = 0
+    for each, name in found:
+        wanted = [list_ for list_ in each.lists if not rule.lists or list_ in rule.lists]
+        facts = {
+            "id": WATCHED + each.id, "kind": "person", "site": each.site, "cameras": [each.camera],
+            "camera_names": [cameras.get(each.camera) or each.camera], "state": "watched", "start": each.start,
+            "end": each.at, "rule": rule.name, "timezone": rule.timezone, "person": each.person, "name": name,
+            "lists": [lists[list_] for list_ in wanted if list_ in lists], "chance": each.chance,
+            "picture": session.scalar(select(FaceRow.picture).where(FaceRow.id == each.face)) or "",
+        }  # fmt: skip
+        made += _alert(session, rule, facts["id"], each.site, [each.camera], each.person, each.start, facts, now,
+                       each.at)
+    return made
+
+
+def forget(session: Session, where: ColumnElement[bool]) -> None:
+    """What was told of people whom a condition on `recognised` finds: it names them."""
+    those = select(WATCHED + Recognised.id).where(where)
+    session.execute(delete(Delivery).where(Delivery.alert.in_(those)))
+    session.execute(delete(Alert).where(Alert.id.in_(those)))
+
+
 # -- one alert and its steps -----------------------------------------------------------------------------------------
 
 
 def _alert(session: Session, rule: AlertRule, id: str, site: str, cameras: list[str], person: str, start: int,
            facts: dict[str, Any], now: int, ended: int | None) -> int:
     """The alert, and its first step in the same transaction; nothing when there is one."""
-    other = _just_told(session, rule, cameras, person, start)
+    other = _just_told(session, rule, site, cameras, person, start)
     taken = facts["kind"] == "episode" and reviewed(session, id)
     state = "suppressed" if other else "acknowledged" if taken else "open"
     row = {
@@ -149,18 +200,21 @@ def _alert(session: Session, rule: AlertRule, id: str, site: str, cameras: list[
         return 0
     live.tell(session, live.Event("alert.made", {"id": id, "kind": facts["kind"], "state": facts["state"],
                                                  "start": start}, site, cameras[-1] if cameras else "",
-                                  "compliance.view", cameras=live.of_cameras(cameras)))
+                                  needed(facts["kind"]), cameras=live.of_cameras(cameras)))
     alert = session.get_one(Alert, id)
     made = _steps(session, alert, now)
     return made + (_over(session, alert) if ended is not None else 0)
 
 
-def _just_told(session: Session, rule: AlertRule, cameras: list[str], person: str, start: int) -> str:
+def _just_told(session: Session, rule: AlertRule, site: str, cameras: list[str], person: str, start: int) -> str:
     """The alert of this rule that makes another one needless; "": none."""
     if not rule.cooldown:
         return ""
     span = round(rule.cooldown * SECOND)
     same = Alert.cameras.overlap(cameras) if rule.cooldown_by == "camera" or not person else Alert.person == person
+    if rule.kind == "person":  # somebody else is other news; they themselves, at this camera or at this site
+        same = and_(Alert.person == person, Alert.site == site,
+                    Alert.cameras.overlap(cameras) if rule.cooldown_by == "camera" else true())
     return session.scalar(select(Alert.id).where(
         Alert.rule == rule.id, Alert.state != "suppressed", same, Alert.start > start - span,
         Alert.start < start + span).order_by(Alert.start.desc()).limit(1)) or ""
@@ -187,6 +241,26 @@ def _deliver(session: Session, alert: Alert, what: str, step: int, channels: Seq
     if not rows:
         return 0
     return len(session.scalars(insert(Delivery).values(rows).on_conflict_do_nothing().returning(Delivery.id)).all())
+
+
+def needed(kind: str) -> str:
+    """Permissions of whoever may know of an alert."""
+    return "compliance.view people.view" if kind == "person" else "compliance.view"
+
+
+def _spared(session: Session) -> int:
+    """Alerts about somebody who was told to be spared only after they were made: they go no further."""
+    made = 0
+    over = select(Alert, EpisodeRow).join(EpisodeRow, EpisodeRow.id == Alert.id).where(
+        Alert.kind == "episode", Alert.state.in_(("open", "acknowledged")), EpisodeRow.exempt != "").limit(MOST)
+    for alert, row in session.execute(over):
+        going = alert.ended is None
+        alert.ended, alert.next = row.end, None
+        alert.facts = alert.facts | {"end": row.end, "exempt": row.exempt}
+        made += _over(session, alert) if going else 0
+        alert.state, alert.because = "exempt", row.exempt
+    session.flush()
+    return made
 
 
 def _ended(session: Session, now: int) -> int:
@@ -226,7 +300,7 @@ def _over(session: Session, alert: Alert) -> int:
     if alert.state == "suppressed":
         return 0
     live.tell(session, live.Event("alert.ended", {"id": alert.id, "end": alert.ended}, alert.site,
-                                  alert.cameras[-1] if alert.cameras else "", "compliance.view",
+                                  alert.cameras[-1] if alert.cameras else "", needed(alert.kind),
                                   cameras=live.of_cameras(alert.cameras)))
     told = [channel for step in alert.steps[: alert.step] for channel in step["channels"]]
     return _deliver(session, alert, "end", 0, told) if alert.tell_end else 0

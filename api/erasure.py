@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from agents import broker
 from agents.topics import admin, configs_of
-from api import pictures, vectors, visitors
+from api import alerts, pictures, vectors, visitors
 from api.retention import remove_episodes, remove_faces
 from api.tables.alerts import Alert
 from api.tables.compliance import Watching
@@ -182,6 +182,7 @@ def _rows(session: Session, subject: Subject, rows: dict[str, int]) -> None:
     gone("trajectory_legs", or_(LegRow.track.in_(tracks), LegRow.trajectory.in_(everywhere)))
     left = set(session.scalars(select(LegRow.trajectory).where(LegRow.trajectory.in_(touched))))
     gone("trajectories", TrajectoryRow.id.in_(touched - left))
+    alerts.forget(session, or_(Recognised.track.in_(tracks), Recognised.person == (subject.person or None)))
     gone("recognised", or_(Recognised.track.in_(tracks), Recognised.person == (subject.person or None)))
     gone("alerts", Alert.person.in_(everywhere))
     named = [*everywhere, *([subject.person] if subject.person else [])]

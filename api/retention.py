@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, Session, sessionmaker
 
-from api import pictures, vectors
+from api import alerts, pictures, vectors
 from api.db import now
 from api.tables import audit
 from api.tables.alerts import Alert
@@ -153,6 +153,12 @@ def remove_episodes(settings: Settings, session: Session, ids: list[str]) -> int
     return len(names)
 
 
+def _recognised(settings: Settings, session: Session, ids: list[str]) -> None:
+    """With what was told of it; whom a rule has spared stays spared."""
+    alerts.forget(session, Recognised.id.in_(ids))
+    session.execute(delete(Recognised).where(Recognised.id.in_(ids)))
+
+
 def _inspections(settings: Settings, session: Session, ids: list[str]) -> None:
     store = pictures.store(settings)
     for id_ in ids:
@@ -171,7 +177,7 @@ def _chat(settings: Settings, session: Session, ids: list[str]) -> None:
 KINDS: dict[str, Kind] = {
     "pictures": Kind(FaceRow.id, FaceRow.site, FaceRow.at, remove_faces),  # type: ignore[arg-type]
     "sightings": Kind(Sighting.id, Sighting.site, Sighting.end, _plain(Sighting.id)),
-    "recognised": Kind(Recognised.id, Recognised.site, Recognised.at, _plain(Recognised.id)),
+    "recognised": Kind(Recognised.id, Recognised.site, Recognised.at, _recognised),
     "trajectories": Kind(TrajectoryRow.id, TrajectoryRow.site, TrajectoryRow.at, _plain(TrajectoryRow.id)),
     "episodes": Kind(EpisodeRow.id, EpisodeRow.site, EpisodeRow.end, remove_episodes),  # type: ignore[arg-type]
     "inspections": Kind(Inspection.id, Inspection.site, Inspection.started, _inspections),

@@ -72,7 +72,8 @@ def secret(name: str) -> str:
 
 WORDS = {
     "zh-CN": {
-        "none": "未戴口罩", "incorrect": "口罩佩戴不规范", "camera": "摄像头离线", "test": "测试消息",
+        "none": "未戴口罩", "incorrect": "口罩佩戴不规范", "camera": "摄像头离线",
+        "watched": "发现关注人员", "who": "姓名", "lists": "名单", "exempt": "该人员按规则豁免", "test": "测试消息",
         "alert": "告警", "escalation": "告警升级", "end": "告警结束", "up": "摄像头已恢复", "over": "违规已结束",
         "site": "场所", "cameras": "摄像头", "zone": "区域", "since": "开始时间", "until": "结束时间",
         "lasted": "持续", "seconds": "{:.0f} 秒", "minutes": "{:.0f} 分钟", "error": "原因", "more": "已持续",
@@ -80,7 +81,9 @@ WORDS = {
         "brackets": "【{}】{}", "is": "：",
     },
     "en": {
-        "none": "no mask", "incorrect": "mask worn wrongly", "camera": "camera is down", "test": "test message",
+        "none": "no mask", "incorrect": "mask worn wrongly", "camera": "camera is down",
+        "watched": "somebody on a watch-list", "who": "Name", "lists": "List",
+        "exempt": "the rule does not apply to this person", "test": "test message",
         "alert": "Alert", "escalation": "Escalation", "end": "Over", "up": "camera is up again",
         "over": "the breach is over", "site": "Site", "cameras": "Camera", "zone": "Zone", "since": "Since",
         "until": "Until", "lasted": "Lasted", "seconds": "{:.0f} s", "minutes": "{:.0f} min", "error": "Reason",
@@ -102,6 +105,7 @@ def write(id: str, what: str, language: str, facts: dict[str, Any], public_url: 
         happened = w["up" if camera else "over"]
     names = "、" if language == "zh-CN" else ", "
     where = names.join(facts["camera_names"])
+    person = facts["kind"] == "person"
     zone = ZoneInfo(facts["timezone"])
 
     def line(word: str, value: str) -> str:
@@ -113,19 +117,26 @@ def write(id: str, what: str, language: str, facts: dict[str, Any], public_url: 
     seconds = max(0.0, (facts["end"] - facts["start"]) / 1e6)
     span = w["seconds"].format(seconds) if seconds < 120 else w["minutes"].format(seconds / 60)
     lines = [line("site", facts["site"]), line("cameras", where)]
+    if person:
+        lines = [line("who", facts["name"]), line("lists", names.join(facts["lists"])), *lines]
     if facts.get("zone"):
         lines.append(line("zone", facts["zone"]))
     lines.append(line("since", clock(facts["start"])))
     if what == "end":
         lines.append(line("until", clock(facts["end"])))
-    lines.append(line("lasted" if what == "end" else "more", span))
+    if not person:
+        lines.append(line("lasted" if what == "end" else "more", span))
+    if facts.get("exempt"):
+        lines.append(w["exempt"])
     if facts.get("error") and what != "end":
         lines.append(line("error", facts["error"]))
     if what == "escalation":
         lines.append(w["unacknowledged"])
     link = ""
     if public_url:
-        page = f"cameras/{quote(facts['cameras'][0], safe='')}" if camera else f"episodes/{quote(facts['id'], safe='')}"
+        page = f"episodes/{quote(facts['id'], safe='')}"
+        if camera or person:
+            page = f"cameras/{quote(facts['cameras'][0], safe='')}" if camera else f"people/{facts['person']}"
         link = f"{public_url.rstrip('/')}/{page}"
     return Note(id, what, language, facts, w["brackets"].format(w[what], f"{where} {happened}"), tuple(lines), link,
                 picture)

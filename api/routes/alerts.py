@@ -12,7 +12,7 @@ from litestar import Router, delete, get, post, put
 from litestar.params import FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_204_NO_CONTENT
 from msgspec import Meta
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session
 
 from api import alerts, fields, live, ranges
@@ -28,11 +28,12 @@ from api.tables import audit
 from api.tables.alerts import Alert, AlertRule
 from api.tables.deliveries import Delivery
 from api.tables.episodes import covers, visible
+from api.tables.people import WatchList
 
 MadeId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
 Clock = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$")]
-Kind = Literal["episode", "camera"]
-State = Literal["open", "acknowledged", "suppressed"]
+Kind = Literal["episode", "camera", "person"]
+State = Literal["open", "acknowledged", "suppressed", "exempt"]
 AnyState = Annotated[State | None, QueryParameter(name="state")]  # Litestar keeps `state` for itself
 Seconds = Annotated[float, Meta(ge=0, le=7 * 86400)]
 
@@ -40,14 +41,16 @@ Seconds = Annotated[float, Meta(ge=0, le=7 * 86400)]
 class AlertView(msgspec.Struct):
     """What somebody was told of."""
 
-    id: str  # of the episode, or camera!since
+    id: str  # of the episode, camera!since, or watch! and the id of what was recognised
     kind: Kind
     rule: str  # id; it may be gone
     site: str
     cameras: list[str]
-    state: State  # suppressed: another one had just been told
-    because: str  # suppressed: that one
-    what: str  # none, incorrect; of a camera: down, connecting, up (nothing was heard of it)
+    state: State  # suppressed: another one had just been told; exempt: the rule spares whom it was about
+    because: str  # suppressed: that one; exempt: their role
+    what: str  # none, incorrect; of a camera: down, connecting, up (nothing was heard of it); of a person: watched
+    person: str  # of a watch-list: their id; else empty
+    lists: list[str]  # names of the watch-lists
     start: int  # of the breach, of the outage, µs UTC
     ended: int | None  # µs UTC; null: it goes on
     made: datetime
@@ -91,6 +94,7 @@ class RuleWish(msgspec.Struct):
     cameras: Annotated[list[Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]], Meta(max_length=200)] = []
     zones: Annotated[list[fields.Name], Meta(max_length=200)] = []
     states: Annotated[list[Literal["none", "incorrect"]], Meta(max_length=2)] = []
+    lists: Annotated[list[MadeId], Meta(max_length=200)] = []  # of a rule about people: watch-lists; empty: every one
     seconds: Seconds = 0.0  # an episode lasts, a camera is down at least so long
     hours: Annotated[list[Hours], Meta(max_length=50)] = []  # empty: always
     timezone: Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_+/-]+$")] = "Asia/Shanghai"
@@ -120,14 +124,21 @@ def zones() -> frozenset[str]:
 
 
 def view(row: Alert, scope: Scope) -> AlertView:
-    mine = [camera for camera in row.cameras if scope.covers(row.site, camera)]
-    return AlertView(row.id, row.kind, row.rule, row.site, mine, row.state, row.because,  # type: ignore[arg-type]
-                     row.facts.get("state", ""), row.start, row.ended, row.made, row.step, len(row.steps), row.next,
+    cameras = [camera for camera in row.cameras if scope.covers(row.site, camera)]
+    return AlertView(row.id, row.kind, row.rule, row.site, cameras, row.state, row.because,  # type: ignore[arg-type]
+                     row.facts.get("state", ""), row.person if row.kind == "person" else "",
+                     row.facts.get("lists", []), row.start, row.ended, row.made, row.step, len(row.steps), row.next,
                      row.acknowledged_by, row.acknowledged_at)
 
 
-def find(db: Session, id: str, scope: Scope) -> Alert:
-    row = db.scalar(select(Alert).where(Alert.id == id, visible(scope, Alert.site, Alert.cameras)))
+def mine(who: Who) -> ColumnElement[bool]:
+    """Alerts that one may know of: those that name somebody only where one may see people."""
+    people = visible(who.scope("people.view"), Alert.site, Alert.cameras)
+    return and_(visible(who.scope("compliance.view"), Alert.site, Alert.cameras), or_(Alert.kind != "person", people))
+
+
+def find(db: Session, id: str, who: Who) -> Alert:
+    row = db.scalar(select(Alert).where(Alert.id == id, mine(who)))
     if row is None:
         raise missing("alert", id)
     return row
@@ -140,7 +151,7 @@ def every(db: Db, who: By, since: filters.Since = 0, until: filters.Until = filt
           going: FromQuery[bool | None] = None, cursor: Cursor = None, limit: Limit = 50) -> Page[AlertView]:
     """`going`: whether the breach or outage goes on."""
     scope = who.scope("compliance.view")
-    query = select(Alert).where(visible(scope, Alert.site, Alert.cameras))
+    query = select(Alert).where(mine(who))
     query = query.where(Alert.start >= since, Alert.start < until)
     if site:
         query = query.where(Alert.site == site)
@@ -160,7 +171,7 @@ def every(db: Db, who: By, since: filters.Since = 0, until: filters.Until = filt
 @get("/alerts/{id:str}", opt=needs("compliance.view"), sync_to_thread=True,
      summary="One alert and what became of its messages")
 def one(db: Db, who: By, id: filters.StreamId) -> AlertWhole:
-    row = find(db, id, who.scope("compliance.view"))
+    row = find(db, id, who)
     query = select(Delivery).where(Delivery.alert == id).order_by(Delivery.number)
     return AlertWhole(view(row, who.scope("compliance.view")), shown(db, who, db.scalars(query).all()))
 
@@ -170,7 +181,7 @@ def one(db: Db, who: By, id: filters.StreamId) -> AlertWhole:
 def acknowledge(db: Db, who: By, id: filters.StreamId) -> AlertView:
     """Of an episode's alert, the episode is acknowledged too. Again: changes nothing."""
     scope = who.scope("compliance.view")
-    row = find(db, id, scope)
+    row = find(db, id, who)
     if not covers(who.scope("compliance.review"), row.site, row.cameras):
         raise Problem(403, "not allowed", f"expected the permission compliance.review there, {who.name} does not "
                       "have it")
@@ -182,10 +193,10 @@ def acknowledge(db: Db, who: By, id: filters.StreamId) -> AlertView:
         except Problem as problem:
             if problem.status_code != 404:  # expired: its alert may still be acknowledged
                 raise
-    if alerts.acknowledge(db, [id], who.id) and row.kind == "camera":
+    if alerts.acknowledge(db, [id], who.id) and row.kind != "episode":
         audit.write(db, who.id, "alert.acknowledge", id, site=row.site, camera=row.cameras[0], address=who.address)
         live.tell(db, live.Event("alert.acknowledged", {"id": id, "by": who.id}, row.site, row.cameras[0],
-                                 "compliance.view"))
+                                 alerts.needed(row.kind)))
     db.flush()
     db.refresh(row)
     return view(row, scope)
@@ -219,8 +230,19 @@ def check(db: Session, who: Who, wish: RuleWish) -> None:
     if wish.timezone not in zones():
         raise Problem(422, "no such time zone", f"expected an IANA name like Asia/Shanghai, got {wish.timezone!r}")
     ZoneInfo(wish.timezone)
-    if wish.kind == "camera" and (wish.zones or wish.states):
-        raise Problem(422, "cannot be taken", "expected no `zones` and `states` in a rule about cameras")
+    if wish.kind != "episode" and (wish.zones or wish.states):
+        raise Problem(422, "cannot be taken", f"expected no `zones` and `states` in a rule about a {wish.kind}")
+    if wish.kind != "person" and wish.lists:
+        raise Problem(422, "cannot be taken", f"expected no `lists` in a rule about {wish.kind}s")
+    if wish.kind == "person":
+        if not (who.scope("people.view").covers(wish.site) if wish.site else who.scope("people.view").everywhere):
+            raise Problem(403, "not allowed", f"expected the permission people.view at {wish.site or 'every site'}: "
+                          "what is told names people")
+        known = set(db.scalars(select(WatchList.id).where(
+            WatchList.id.in_(wish.lists), *([WatchList.site.in_((wish.site, ""))] if wish.site else []))))
+        if lost := sorted(set(wish.lists) - known):
+            raise Problem(422, "no such watch-list", f"expected watch-lists of {wish.site or 'any site'}, got "
+                          f"{lost[0]}")
     after = [step.after for step in wish.steps]
     if after != sorted(set(after)):
         raise Problem(422, "steps out of order", f"expected each step after the one before, got {after}")

@@ -74,6 +74,7 @@ class EpisodeView(msgspec.Struct):
     zone: str
     policy: str  # version that judged it
     rule: str  # of that policy
+    exempt: str  # role by which the person is spared, once they were recognised; empty: it is a breach
     review: Reviewed
 
 
@@ -159,7 +160,7 @@ def view(row: EpisodeRow, scope: Scope) -> EpisodeView:
     place = (row.place_east, row.place_north) if last and row.place_east is not None else None
     return EpisodeView(
         row.id, row.site, row.person, row.state, row.status, row.start, row.end, row.at, mine,  # type: ignore[arg-type]
-        place, row.score, row.looks, row.reason, row.zone, row.policy, row.rule,  # type: ignore[arg-type]
+        place, row.score, row.looks, row.reason, row.zone, row.policy, row.rule, row.exempt,  # type: ignore[arg-type]
         reviewed(row.review),
     )  # fmt: skip
 
@@ -172,7 +173,7 @@ def reviewed(review: EpisodeReview | None) -> Reviewed:
 
 
 def wanted(who: Who, scope: Scope, since: int, until: int, site: str, camera: str, state: str | None,
-           status: str | None, review: str | None, assigned: str, person: str, zone: str) -> Select[Any]:
+           status: str | None, review: str | None, assigned: str, person: str, zone: str, exempt: str) -> Select[Any]:
     """Episodes of the scope that fit every filter that was given."""
     query = select(EpisodeRow).outerjoin(EpisodeReview, EpisodeReview.id == EpisodeRow.id).where(visible(scope))
     query = query.where(EpisodeRow.start >= since, EpisodeRow.start < until)
@@ -195,12 +196,16 @@ def wanted(who: Who, scope: Scope, since: int, until: int, site: str, camera: st
         query = query.where(EpisodeRow.person == person)
     if zone:
         query = query.where(EpisodeRow.zone == zone)
+    if exempt != "all":
+        query = query.where(EpisodeRow.exempt == "" if exempt == "no" else EpisodeRow.exempt != "")
     return query
 
 
 State = Literal["none", "incorrect"]
 AnyState = Annotated[State | None, QueryParameter(name="state")]  # Litestar keeps `state` for itself
 Whether = Literal["open", "closed"]
+Exempt = Annotated[Literal["no", "only", "all"], QueryParameter(
+    description="of people whom the rule spares, once they were recognised: those are no breaches")]
 
 
 @get("/", opt=needs("compliance.view"), sync_to_thread=True, summary="Episodes, the newest first")
@@ -208,11 +213,11 @@ def every(db: Db, who: By, since: Since = 0, until: Until = LAST,
           site: Site = "", camera: Camera = "",
           mask: AnyState = None, status: FromQuery[Whether | None] = None,
           review: FromQuery[Status | None] = None, assigned: Assigned = "",
-          person: Person = "", zone: Zone = "", cursor: Cursor = None,
+          person: Person = "", zone: Zone = "", exempt: Exempt = "no", cursor: Cursor = None,
           limit: Limit = 50) -> Page[EpisodeView]:
     """`since` and `until` are about the start. `assigned`: a user's id, or `me`."""
     scope = who.scope("compliance.view")
-    query = wanted(who, scope, since, until, site, camera, mask, status, review, assigned, person, zone)
+    query = wanted(who, scope, since, until, site, camera, mask, status, review, assigned, person, zone, exempt)
     return take(db, query, [EpisodeRow.start, EpisodeRow.id], lambda row: view(row, scope), cursor, limit)
 
 
@@ -222,24 +227,26 @@ def every(db: Db, who: By, since: Since = 0, until: Until = LAST,
 def export(db: Db, who: By, since: Since = 0, until: Until = LAST, site: Site = "", camera: Camera = "",
            mask: AnyState = None,
            status: FromQuery[Whether | None] = None, review: FromQuery[Status | None] = None,
-           assigned: Assigned = "", person: Person = "", zone: Zone = ""
+           assigned: Assigned = "", person: Person = "", zone: Zone = "", exempt: Exempt = "no"
            ) -> Response[bytes]:
     """At most 50,000 rows, the newest. Times are ISO 8601, UTC."""
     scope = who.scope("compliance.export")
-    query = wanted(who, scope, since, until, site, camera, mask, status, review, assigned, person, zone)
+    query = wanted(who, scope, since, until, site, camera, mask, status, review, assigned, person, zone, exempt)
     query = query.order_by(EpisodeRow.start.desc(), EpisodeRow.id.desc()).limit(EXPORTED)
     rows = db.scalars(query.execution_options(yield_per=1000))
     written, count = io.StringIO(), 0
     file = csv.writer(written)
     file.writerow(["id", "site", "cameras", "zone", "state", "status", "start", "end", "seconds", "score", "looks",
-                   "reason", "policy", "rule", "review", "assigned", "action", "note", "acknowledged_at", "closed_at"])
+                   "reason", "policy", "rule", "exempt", "review", "assigned", "action", "note", "acknowledged_at",
+                   "closed_at"])
     for row in rows:
         one, count = view(row, scope), count + 1
         r = one.review
         file.writerow([tame(cell) for cell in (
             one.id, one.site, " ".join(one.cameras), one.zone, one.state, one.status, iso(one.start), iso(one.end),
             f"{(one.end - one.start) / 1e6:.1f}", f"{one.score:.3f}", str(one.looks), one.reason, one.policy, one.rule,
-            r.status, r.assigned, r.action, r.note, r.acknowledged_at.isoformat() if r.acknowledged_at else "",
+            one.exempt, r.status, r.assigned, r.action, r.note,
+            r.acknowledged_at.isoformat() if r.acknowledged_at else "",
             r.closed_at.isoformat() if r.closed_at else "")])
     audit.write(db, who.id, "episode.export", site=site, camera=camera, address=who.address, rows=count)
     # the mark makes Excel take it for UTF-8

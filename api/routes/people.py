@@ -17,7 +17,7 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from api import fields, pictures, ranges, sight, uploads, visitors
+from api import exempt, fields, pictures, ranges, sight, uploads, visitors
 from api.auth import needs
 from api.db import made_id, now
 from api.dependencies import By, Config, Db
@@ -666,13 +666,22 @@ def decide(db: Db, who: By, data: JSONBody[NewDecision]) -> DecisionView:
         object_ = tracks[0]
     else:
         own(db, who, object_)
+    exempt.hold(db, {site for _, site, _ in ours})
     row = Decision(by=who.id, kind=data.kind, site=ours[0][1], subject=data.subject, object=object_, tracks=tracks,
                    reason=data.reason)
     db.add(row)
     db.flush()
     audit.write(db, who.id, f"decision.{data.kind}", data.subject, site=row.site, address=who.address,
                 object=object_, id=row.id)
+    _spare(db, row)
     return decision_view(row)
+
+
+def _spare(db: Session, decision: Decision) -> None:
+    """Who is who decides whom a rule spares."""
+    links = visitors.links(db)
+    exempt.of_tracks(db, {decision.subject, decision.object, *decision.tracks, *links.members(decision.subject),
+                          *links.members(decision.object)})
 
 
 @post("/decisions/{id:int}/undo", opt=needs("people.review"), sync_to_thread=True, status_code=200,
@@ -685,9 +694,11 @@ def undo(db: Db, who: By, id: Serial) -> DecisionView:
     if not who.may("people.review", row.site):
         raise Problem(403, "not allowed", f"expected the permission people.review for {row.site}")
     if row.undone is None:
+        exempt.hold(db, [row.site])
         row.undone, row.undone_by = now(), who.id
         audit.write(db, who.id, "decision.undo", row.subject, site=row.site, address=who.address, id=id)
         db.flush()
+        _spare(db, row)
     return decision_view(row)
 
 

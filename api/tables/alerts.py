@@ -1,4 +1,5 @@
-"""Alerts: the rules that say of which episodes and cameras somebody is told, and what was told, once for each."""
+"""Alerts: the rules that say of which episodes, cameras and people somebody is told, and what was told, once for each.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ class AlertRule(Base):
     __tablename__ = "alert_rules"
 
     id: Mapped[MadeId]
-    kind: Mapped[str] = mapped_column(String(8))  # episode; camera: one is down
+    kind: Mapped[str] = mapped_column(String(8))  # episode; camera: one is down; person: one of a watch-list was seen
     name: Mapped[str] = mapped_column(String(120))
     position: Mapped[int] = mapped_column(default=0)  # the lower comes first
     enabled: Mapped[bool] = mapped_column(default=True)
@@ -27,6 +28,7 @@ class AlertRule(Base):
     cameras: Mapped[list[str]] = mapped_column(ARRAY(String(64)))  # empty: every camera
     zones: Mapped[list[str]] = mapped_column(ARRAY(String(64)))  # empty: every zone
     states: Mapped[list[str]] = mapped_column(ARRAY(String(12)))  # empty: none and incorrect
+    lists: Mapped[list[str]] = mapped_column(ARRAY(String(36)), server_default="{}")  # watch-lists; empty: every one
     seconds: Mapped[float]  # an episode lasts, a camera is down at least so long
     hours: Mapped[list[Any]]  # [{days: [1..7], begin: "08:00", end: "18:00"}]; empty: always
     timezone: Mapped[str] = mapped_column(String(64))  # in which the hours are meant
@@ -40,19 +42,20 @@ class AlertRule(Base):
 
 
 class Alert(Base):
-    """What somebody is told of: one for an episode, one for each time a camera goes down. No rebuild touches it, so
-    nothing is told again when rows are made anew."""
+    """What somebody is told of: one for an episode, for each time a camera goes down, for each time somebody of a
+    watch-list comes. No rebuild touches it, so nothing is told again when rows are made anew."""
 
     __tablename__ = "alerts"
 
-    id: Mapped[Id]  # of the episode, or camera!since
-    kind: Mapped[str] = mapped_column(String(8))  # episode, camera
+    id: Mapped[Id]  # of the episode, camera!since, or watch! and the id of what was recognised
+    kind: Mapped[str] = mapped_column(String(8))  # episode, camera, person
     rule: Mapped[str] = mapped_column(String(36))  # that made it; may be gone
     site: Mapped[str] = mapped_column(String(64))
     cameras: Mapped[list[str]] = mapped_column(ARRAY(String(64)))
     person: Mapped[str] = mapped_column(String(200), default="")
-    state: Mapped[str] = mapped_column(String(12))  # open, acknowledged, suppressed: another one was just told
-    because: Mapped[str] = mapped_column(String(200), default="")  # suppressed: the alert that was told instead
+    # open, acknowledged; suppressed: another one was just told; exempt: the rule spares whom it was about
+    state: Mapped[str] = mapped_column(String(12))
+    because: Mapped[str] = mapped_column(String(200), default="")  # the alert that was told instead; exempt: the role
     start: Mapped[Micros]  # of the breach, of the outage
     ended: Mapped[int | None] = mapped_column(BigInteger)  # µs UTC; None: as far as known it goes on
     made: Mapped[Stamp]

@@ -95,6 +95,8 @@ class EpisodeRow(Base):
     policy: Mapped[str] = mapped_column(String(200), default="")  # version that judged it; empty: none
     rule: Mapped[str] = mapped_column(String(200), default="")  # of that policy
     except_roles: Mapped[list[str]] = mapped_column(ARRAY(String(120)))  # whom the rule spares once they are recognised
+    # role by which its person is spared, decided by api/exempt.py; empty: it is a breach
+    exempt: Mapped[str] = mapped_column(String(64), default="", server_default="")
     recorded: Mapped[Micros]  # time of the record it was folded from
 
     review: Mapped[EpisodeReview | None] = relationship(
@@ -152,6 +154,9 @@ class Episodes:
     name, topic = "episodes", "episodes"
 
     def fold(self, session: Session, context: Context, messages: Sequence[Told]) -> None:
+        from api import exempt
+
+        exempt.hold(session, {told.message.site for told in messages if told.message and told.message.except_roles})
         newest: dict[str, Told] = {}
         for told in messages:
             if told.message is None:
@@ -169,9 +174,12 @@ class Episodes:
         rows = [_values(told) for told in fresh]
         session.execute(write.on_conflict_do_update(
             index_elements=["id"], set_={name: write.excluded[name] for name in rows[0] if name != "id"}), rows)
+        exempt.of_people(session, {told.message.person for told in fresh if told.message.except_roles})
+        spared = set(session.scalars(select(EpisodeRow.id).where(
+            EpisodeRow.id.in_([told.message.id for told in fresh]), EpisodeRow.exempt != "")))
         now = time.time_ns() // 1000
         for told in fresh:
-            if now - told.at < FRESH:
+            if now - told.at < FRESH and told.message.id not in spared:
                 live.tell(session, _event(told.message, told.message.id not in before))
 
     def _evidence(self, session: Session, context: Context, episodes: list[Episode]) -> None:

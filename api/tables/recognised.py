@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Index, String, delete, func, or_, select
+from sqlalchemy import ColumnElement, Index, String, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -50,6 +50,7 @@ class Recognised(Base):
     masked: Mapped[bool]  # in that look
     face: Mapped[str] = mapped_column(String(200))  # that look
     lists: Mapped[list[str]] = mapped_column(ARRAY(String(36)))  # watch-lists that the person was on by then
+    roles: Mapped[list[str]] = mapped_column(ARRAY(String(64)))  # that they had by then
 
     __table_args__ = (Index("ix_recognised_at", "at"), Index("ix_recognised_person_at", "person", "at"))
 
@@ -85,6 +86,9 @@ class Recognition:
                 for face in told.message.faces if face.embedding and face.track]
         if not ours:
             return
+        from api import exempt
+
+        exempt.hold(session, {told.message.site for told, _ in ours})
         galleries: dict[tuple[str, str], Gallery] = {}
         rows = {row.id: row for row in session.scalars(
             select(Recognised).where(Recognised.track.in_({face.track for _, face in ours})))}
@@ -99,6 +103,8 @@ class Recognition:
                 fresh.append((told, row))
         session.flush()
         self._tell(session, fresh)
+        session.flush()
+        exempt.of_tracks(session, {row.track for _, row in fresh if row.roles})
 
     def _look(self, session: Session, rows: dict[str, Recognised], gallery: Gallery, message: Faces, face: Face,
               rate: float) -> Recognised | None:
@@ -116,7 +122,8 @@ class Recognition:
         if row is None:
             row = rows[id_] = Recognised(
                 id=id_, track=face.track, person=person, site=message.site, camera=message.camera, start=message.at,
-                at=message.at, looks=0, sure=False, cosine=-1.0, chance=0.0, masked=covered, face=face.id, lists=[])
+                at=message.at, looks=0, sure=False, cosine=-1.0, chance=0.0, masked=covered, face=face.id, lists=[],
+                roles=[])
             session.add(row)
         elif message.at <= row.at:
             return None
@@ -153,9 +160,11 @@ class Recognition:
                 Watched.person.in_({row.person for _, row in fresh}),
                 or_(Watched.until.is_(None), Watched.until > now()))):
             lists[person].append(list_)
+        roles = dict(session.execute(select(PersonRow.id, PersonRow.roles).where(
+            PersonRow.id.in_({row.person for _, row in fresh}))).all())
         soon = time.time_ns() // 1000 - FRESH
         for told, row in fresh:
-            row.lists = sorted(lists[row.person])
+            row.lists, row.roles = sorted(lists[row.person]), sorted(roles.get(row.person, ()))
             if told.at < soon:
                 continue
             kind = "watchlist.hit" if row.lists else "person.recognised"
@@ -166,19 +175,23 @@ class Recognition:
 
     def clear(self, session: Session, context: Context, since: int) -> None:
         """What is folded again is compared with the portraits that there are by then."""
-        session.execute(delete(Recognised).where(Recognised.at >= since))
+        _remove(session, Recognised.at >= since)
 
 
-def roles(session: Session, tracks: Sequence[str]) -> set[str]:
-    """The roles of the enrolled people whom these tracks were recognised as: whom a rule may except."""
-    found = session.scalars(select(PersonRow.roles).join(Recognised, Recognised.person == PersonRow.id).where(
-        Recognised.track.in_(tracks), Recognised.sure))
-    return {role for those in found for role in those}
+def _remove(session: Session, where: ColumnElement[bool]) -> None:
+    """With what followed from it."""
+    from api import exempt
+
+    exempt.hold(session, session.scalars(select(Recognised.site).where(where).distinct()).all())
+    exempt.of_tracks(session, session.scalars(delete(Recognised).where(where).returning(Recognised.track)).all())
 
 
 def forget(session: Session, person: str) -> None:
-    """Every recognition of somebody who took their consent back."""
-    session.execute(delete(Recognised).where(Recognised.person == person))
+    """Every recognition of somebody who took their consent back, and what was told of it."""
+    from api import alerts
+
+    alerts.forget(session, Recognised.person == person)
+    _remove(session, Recognised.person == person)
 
 
 FOLDS = [Recognition()]

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Boolean, ForeignKey, Index, String, delete, or_
+from sqlalchemy import Boolean, ForeignKey, Index, String, delete, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from api.db import Base, Id, Micros
 from api.folds import Context, Told
+from api.tables.sites import Site
 from pipeline.messages import STATES, Trajectory
 
 
@@ -69,6 +70,10 @@ class Trajectories:
     name, topic = "trajectories", "trajectories"
 
     def fold(self, session: Session, context: Context, messages: Sequence[Told]) -> None:
+        from api import exempt
+
+        exempt.hold(session, session.scalars(select(Site.id).where(
+            Site.id.in_({told.message.site for told in messages}), Site.privacy == "enrolled")))
         newest: dict[str, Told] = {}
         for told in messages:
             message: Trajectory = told.message
@@ -88,6 +93,7 @@ class Trajectories:
             legs = [leg for row in rows if row["id"] in written for leg in _legs(newest[row["id"]].message)]
             for first in range(0, len(legs), 500):
                 session.execute(insert(LegRow).values(legs[first:first + 500]))
+            exempt.of_people(session, written)
 
     def clear(self, session: Session, context: Context, since: int) -> None:
         session.execute(delete(TrajectoryRow).where(TrajectoryRow.recorded >= since))

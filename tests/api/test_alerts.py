@@ -254,7 +254,7 @@ def test_rules_are_written_by_who_may(tables: Settings, sessions: sessionmaker[S
     for wrong in (
         {"steps": []}, {"steps": [{"channels": [SECOND]}]}, {"steps": [{"channels": ["0" * 32]}]}, {"name": "a\0"},
         {"steps": [{"channels": [FIRST], "after": 5}, {"channels": [FIRST], "after": 5}]}, {"seconds": -1},
-        {"timezone": "Mars/Crater"}, {"hours": [{"days": [8]}]}, {"hours": [{"begin": "25:00"}]}, {"kind": "person"},
+        {"timezone": "Mars/Crater"}, {"hours": [{"days": [8]}]}, {"hours": [{"begin": "25:00"}]}, {"kind": "weather"},
         {"kind": "camera", "states": ["none"]}, {"position": 10**20}, {"site": "a b"}, {"cooldown": 1e300},
     ):  # fmt: skip
         assert hall.post("/v1/alert-rules", json=wish(**{"site": "hall"} | wrong)).status_code == 422, wrong

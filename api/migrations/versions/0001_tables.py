@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("cameras", postgresql.ARRAY(sa.String(length=64)), nullable=False),
         sa.Column("zones", postgresql.ARRAY(sa.String(length=64)), nullable=False),
         sa.Column("states", postgresql.ARRAY(sa.String(length=12)), nullable=False),
+        sa.Column("lists", postgresql.ARRAY(sa.String(length=36)), server_default="{}", nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("hours", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("timezone", sa.String(length=64), nullable=False),
@@ -320,6 +321,7 @@ def upgrade() -> None:
         sa.Column("policy", sa.String(length=200), nullable=False),
         sa.Column("rule", sa.String(length=200), nullable=False),
         sa.Column("except_roles", postgresql.ARRAY(sa.String(length=120)), nullable=False),
+        sa.Column("exempt", sa.String(length=64), server_default="", nullable=False),
         sa.Column("recorded", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_episodes")),
     )
@@ -498,6 +500,7 @@ def upgrade() -> None:
         sa.Column("masked", sa.Boolean(), nullable=False),
         sa.Column("face", sa.String(length=200), nullable=False),
         sa.Column("lists", postgresql.ARRAY(sa.String(length=36)), nullable=False),
+        sa.Column("roles", postgresql.ARRAY(sa.String(length=64)), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_recognised")),
     )
     op.create_index("ix_recognised_at", "recognised", ["at"], unique=False)
