@@ -116,7 +116,8 @@ class Video:
     ) -> None:
         self.url, self.public, self.kind = url, public(url), kind(url)
         self.counts = Counts()
-        self.codec = ""
+        self.codec = self.pixels = self.profile = ""
+        self.extradata = b""  # parameter sets that came before the first packet
         self.rate = 0.0  # pictures a second that the stream claims to have; 0 = it does not say
         self.width = self.height = 0  # as stored, pixels
         self._limit = width  # of the pictures as they are analysed
@@ -128,7 +129,7 @@ class Video:
         self._follow = follow
         self._told = 0  # what `follow` said last
         self._clock = Clock()
-        self.begun = 0  # of a recording played in real time: UTC at its time 0 in this round, µs; 0: not one, or not yet
+        self.begun = 0  # of a recording played in real time: UTC at its time 0 in this round, µs; 0: none, or not yet
         self._container: Any = None
         if self.kind == "folder":
             self._files = _images(_path(url))
@@ -178,6 +179,8 @@ class Video:
             if other is not stream:
                 other.discard = "all"
         self.codec, self.width, self.height = decoder.name, decoder.width, decoder.height
+        self.pixels, self.profile = decoder.pix_fmt or "", decoder.profile or ""
+        self.extradata = bytes(decoder.extradata or b"")
         self.rate = float(stream.average_rate or stream.guessed_rate or 0)
         # One thread a camera: with more cameras than cores, threads within one only wait for each other.
         decoder.thread_count = self._threads

@@ -25,6 +25,7 @@ from api.permissions import Who
 from api.problems import Problem
 from api.publish import Producer
 from api.routes import ROUTERS
+from api.video.films import Films
 from api.watch import Watch
 from pipeline.settings import Settings
 
@@ -45,12 +46,14 @@ def create_app(settings: Settings) -> Litestar:
         await app.state.hub.start()
         app.state.producer = Producer(settings, make)
         app.state.producer.start()
+        app.state.films = Films(settings, app.state.watch.begun)
         app.state.footage, app.state.clips = Log(settings), Clips()
         figures = metrics.register(app)
         try:
             yield
         finally:
             metrics.unregister(figures)
+            await app.state.films.stop()
             await sync_to_thread(app.state.producer.stop)
             await sync_to_thread(app.state.clips.close)
             await sync_to_thread(app.state.footage.close)

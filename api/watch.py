@@ -17,7 +17,7 @@ from kafka.errors import KafkaError
 from agents import broker
 from agents.lag import Lag, Look, Size, measure
 from api.summary import CameraView, Counts, EpisodeView, LetterView, Savings, Summary
-from pipeline import topics
+from pipeline import capture, topics
 from pipeline.messages import BadMessage
 from pipeline.settings import Settings
 
@@ -120,6 +120,14 @@ class Watch:
                 letters=list(self.summary.letters),
                 unreadable=self.unreadable,
             )
+
+    def begun(self, camera: str, url: str) -> int:
+        """When a recording that is played as this camera, from this address, began its present round, µs UTC; 0: not
+        known. Whoever plays it too is then where the worker is."""
+        status = self.summary.status.get(camera)
+        if status is None or status.state != "up" or status.url != capture.public(url):
+            return 0
+        return status.begun
 
     def _forever(self, work: Any) -> None:
         """The broker may come late, go and come back: begin again until told to stop."""

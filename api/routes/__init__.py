@@ -10,6 +10,7 @@ from api.routes import (
     cameras,
     chat,
     compliance,
+    dashboard,
     dead_letters,
     deliveries,
     episodes,
@@ -36,6 +37,7 @@ from api.routes import (
     stream,
     trajectories,
     users,
+    video,
 )
 
 ROUTERS: list[Router] = [
@@ -48,6 +50,7 @@ ROUTERS: list[Router] = [
     sites.router,
     plans.router,
     cameras.router,
+    video.router,
     policies.router,
     inspections.router,
     rounds.router,
@@ -72,4 +75,5 @@ ROUTERS: list[Router] = [
     replays.router,
     erasures.router,
     metrics.router,
+    dashboard.router,
 ]

@@ -112,6 +112,9 @@ def save(session: Session, producer: Producer, camera: Camera, site: Site, befor
         setattr(row, name, value)
     session.add(row)
     producer.later(session, "cameras", camera)
+    # not only when it comes back from the topic: who watches it live must not see what has just been hidden
+    live.tell(session, live.Event("camera.changed", {"id": camera.camera, "running": camera.running}, camera.site,
+                                  camera.camera, "cameras.view"))
     session.flush()
     return row
 
