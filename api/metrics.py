@@ -10,9 +10,14 @@ from litestar.plugins.prometheus import PrometheusConfig
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth import needs
+from api.db import now
 from api.live import Hub
+from api.publish import Producer
+from api.tables.outbox import Outgoing
 from api.watch import Watch
 
 # by route, not by path: a path holds ids, and each would be a series of its own
@@ -41,6 +46,7 @@ class Stream(Collector):
         yield _gauge("maskwatch_live_events", "Events heard since the start", hub.heard)
         yield _gauge("maskwatch_broker_up", "1 when the broker answers", int(report.broker))
         yield _gauge("maskwatch_dead_letters", "Records on dead.letters", report.dead_letters)
+        yield from self._outbox()
         waiting = GaugeMetricFamily("maskwatch_waiting", "Records a stage has not read yet", labels=["stage"])
         for stage in report.stages:
             waiting.add_metric([stage.stage], stage.waiting)
@@ -52,6 +58,20 @@ class Stream(Collector):
             rate.add_metric([camera.camera], camera.fps_analysed)
         yield up
         yield rate
+
+
+    def _outbox(self) -> Iterator[Metric]:
+        producer: Producer = self.app.state.producer
+        yield _gauge("maskwatch_outbox_up", "0 when what people decided cannot be sent to the stream",
+                     int(not producer.fault))
+        try:
+            with producer.sessions() as session:
+                count, oldest = session.execute(select(func.count(), func.min(Outgoing.created))).one()
+        except SQLAlchemyError:
+            return  # how much waits is not known; /ready says that the database is away
+        yield _gauge("maskwatch_outbox_waiting", "Records decided and not sent yet", count)
+        yield _gauge("maskwatch_outbox_age_seconds", "How long the oldest of them has waited",
+                     (now() - oldest).total_seconds() if oldest else 0.0)
 
 
 def _gauge(name: str, about: str, value: float) -> Metric:
