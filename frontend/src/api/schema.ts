@@ -48,8 +48,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Whether broker and database answer
-         * @description 200 when broker and database answer and what was there has been read; else 503 and why.
+         * Whether broker and database answer, and what is decided gets through
+         * @description 200 when broker and database answer, what was there has been read, and what people decided reaches the stream
+         *     (the outbox can send); else 503 and why.
          */
         get: operations["ReadyReady"];
         put?: never;
@@ -345,6 +346,69 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/cameras/{camera}/footage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The pictures of a camera that are still there
+         * @description Of up to two minutes, each; of a longer stretch, samples at equal distances. Answers within about a second: what
+         *     is not through by then goes on at `next`.
+         */
+        get: operations["V1CamerasFootageListed"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/cameras/{camera}/footage/{at}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One of those pictures
+         * @description Privacy areas as they are drawn now are black in it. One row of the audit log tells of a look at a minute.
+         */
+        get: operations["V1CamerasFootageAtPicture"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/cameras/{camera}/footage/clip": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A stretch as a film
+         * @description At most two minutes, 1200 pictures or 192 MB of them: X-Footage-End says how far it goes. Each picture is shown
+         *     at its own time, and black stands where there was none; second 0 is the first of the listed frames that is not
+         *     withheld. `stamp` writes the camera's name and the time, UTC or the site's, into it.
+         */
+        get: operations["V1CamerasFootageClipClip"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/cameras/{camera}/hidden": {
         parameters: {
             query?: never;
@@ -356,7 +420,7 @@ export interface paths {
         /**
          * Draw the privacy areas
          * @description They are black in every picture taken from now on, before it goes anywhere. Pictures from before keep what they
-         *     show until their retention ends.
+         *     show on their topics until their retention ends; footage is shown without it.
          */
         put: operations["V1CamerasHiddenHide"];
         post?: never;
@@ -460,6 +524,46 @@ export interface paths {
          * @description One picture from each, in the order in which a worker would try them. Privacy areas are black in it.
          */
         post: operations["V1CamerasTestTryCamera"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/cameras/{camera}/video": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How a camera can be watched live
+         * @description Source by source; nothing is opened to find out. The first is what is shown when no source is asked for.
+         */
+        get: operations["V1CamerasVideoHow"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/cameras/{camera}/video/mjpeg": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A camera live, as JPEGs
+         * @description For an `<img>` where Media Source Extensions are not to be had. At most 960 wide. 424 when no source answers.
+         */
+        get: operations["V1CamerasVideoMjpegMjpeg"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -804,6 +908,67 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Dead letters, newest first
+         * @description `reason`: part of it. `since`, `until`: the time of the refused record.
+         */
+        get: operations["V1DeadLettersLetters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{letter}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One dead letter and what can be read of it
+         * @description 503 while the broker does not answer: the payload is there.
+         */
+        get: operations["V1DeadLettersOne"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/redrive": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send dead letters to where they came from once more
+         * @description Byte for byte, with their keys, at most 200 at a time, oldest first; each is noted as redriven. Nothing is sent
+         *     when one of `ids` is not there (404), was cut, or was sent already and `again` was not asked for (409).
+         */
+        post: operations["V1DeadLettersRedriveRedrive"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/decisions": {
         parameters: {
             query?: never;
@@ -951,6 +1116,26 @@ export interface paths {
          * @description `key` is one of the episode's `evidence`. Every look is in the audit log.
          */
         get: operations["V1EpisodesIdEvidenceKeyPicture"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/episodes/{id}/footage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Where to look for the seconds around an episode
+         * @description Five seconds before it and after it, for each of its cameras whose pictures one may see.
+         */
+        get: operations["V1EpisodesIdFootageAround"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1346,6 +1531,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/interface": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a page must know of this installation */
+        get: operations["V1InterfaceInterface"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/live": {
         parameters: {
             query?: never;
@@ -1615,6 +1817,60 @@ export interface paths {
         post: operations["V1MeWechatLink"];
         /** Take the link to one's WeChat account away */
         delete: operations["V1MeWechatUnlink"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Every model: what it does, its licence and its content
+         * @description Whoever is judged by it may know what judges.
+         */
+        get: operations["V1ModelsEvery"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One model with its card and what was measured */
+        get: operations["V1ModelsIdOne"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models/{id}/card": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A model's card as Markdown */
+        get: operations["V1ModelsIdCardCard"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -1958,6 +2214,170 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/replays": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Runs, the newest first
+         * @description Those all of whose cameras one may see.
+         */
+        get: operations["V1ReplaysListed"];
+        put?: never;
+        /**
+         * Run a stretch of the log again
+         * @description It waits until a worker takes it. `log_begins` and `note` say what of the stretch is no longer there.
+         */
+        post: operations["V1ReplaysAdd"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/replays/{replay}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One run with its rules */
+        get: operations["V1ReplaysOne"];
+        put?: never;
+        post?: never;
+        /**
+         * Remove a run with all of it
+         * @description Its episodes and pictures too. Raises 409 for one that runs.
+         */
+        delete: operations["V1ReplaysRemove"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/replays/{replay}/adopt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Save the rules of a run's draft as a version of the site's policy
+         * @description Needs cameras.edit for the whole site. Thresholds and models are not changed by it: the answer names what to set
+         *     where the workers are started. Raises 409 when the run differs in nothing.
+         */
+        post: operations["V1ReplaysAdoptAdopt"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/replays/{replay}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Stop a run
+         * @description One that runs stops within seconds, and keeps nothing. Of one that is over nothing changes.
+         */
+        post: operations["V1ReplaysCancelCancel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/replays/{replay}/diff": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Episodes gained, lost and changed against another run, or against what was recorded live
+         * @description Both runs must be done and of the same stretch and cameras (422). docs/operating.md says which two episodes count
+         *     as the same breach, and what of it is compared. Who judged it is shown and is not a change.
+         */
+        get: operations["V1ReplaysDiffDiff"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/replays/{replay}/episodes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a run found, the newest first */
+        get: operations["V1ReplaysEpisodesEpisodes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/replays/{replay}/evidence/{key}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A picture that shows a breach of a run
+         * @description Every look is in the audit log.
+         */
+        get: operations["V1ReplaysEvidenceKeyPicture"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/replays/options": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What a run may differ in, and what can still be replayed
+         * @description `site`: of whose cameras it is told from when on the log holds them.
+         */
+        get: operations["V1ReplaysOptionsOptions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/requests": {
         parameters: {
             query?: never;
@@ -2246,6 +2666,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Every setting as it holds in this process
+         * @description To change one, set its variable and start the process again. `elsewhere` names what is changed at run time.
+         */
+        get: operations["V1SettingsEvery"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/sightings": {
         parameters: {
             query?: never;
@@ -2415,6 +2855,48 @@ export interface paths {
          * @description Cameras, mask states, savings, newest episodes, what waits for each stage; of one's own cameras only.
          */
         get: operations["V1StatusStatus"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What waits for each stage, who works on what, what each camera delivers
+         * @description As the broker said it at most some two seconds ago, however many ask; 503 when it has not answered for eight.
+         *     Cameras are those one may see.
+         */
+        get: operations["V1StreamStream"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stream/savings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What dedup dropped, what that saved, and what it missed
+         * @description In whole stretches of ten minutes: whatever touches the time asked for. The miss rate is measured: a sample of
+         *     what would be dropped is analysed all the same (MASKWATCH_AUDIT).
+         */
+        get: operations["V1StreamSavingsLedger"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2691,6 +3173,20 @@ export interface components {
             new: number;
             points: number;
         };
+        /** Adopted */
+        Adopted: {
+            models: components["schemas"]["WeightsToUse"][];
+            policy: components["schemas"]["PolicyView"] | null;
+            settings: components["schemas"]["SettingToSet"][];
+        };
+        /** Adoption */
+        Adoption: {
+            /** @default false */
+            activate?: boolean;
+            name: string;
+            /** @default  */
+            note?: string;
+        };
         /** AlertView */
         AlertView: {
             acknowledged_at: string | null;
@@ -2700,15 +3196,17 @@ export interface components {
             ended: number | null;
             id: string;
             /** @enum {string} */
-            kind: "episode" | "camera";
+            kind: "episode" | "camera" | "person";
+            lists: string[];
             /** Format: date-time */
             made: string;
             next: string | null;
+            person: string;
             rule: string;
             site: string;
             start: number;
             /** @enum {string} */
-            state: "open" | "acknowledged" | "suppressed";
+            state: "open" | "acknowledged" | "suppressed" | "exempt";
             step: number;
             steps: number;
             what: string;
@@ -2805,6 +3303,20 @@ export interface components {
             sent: boolean;
             took: number;
         };
+        /** BoxAt */
+        BoxAt: {
+            at: number;
+            box: [
+                number,
+                number,
+                number,
+                number
+            ];
+            /** @enum {string} */
+            look: "worn" | "incorrect" | "none" | "unknown";
+            /** @enum {string} */
+            state: "worn" | "incorrect" | "none" | "unknown";
+        };
         /** Brief */
         Brief: {
             ended: number | null;
@@ -2871,6 +3383,45 @@ export interface components {
             /** @description pixels of the analysed picture; 0: as its faces need it */
             width?: number;
         };
+        /** CameraFootage */
+        CameraFootage: {
+            boxes: components["schemas"]["BoxAt"][];
+            camera: string;
+            newest: number | null;
+            oldest: number | null;
+            since: number;
+            until: number;
+        };
+        /** CameraSavings */
+        CameraSavings: {
+            /** @default 0 */
+            audited?: number;
+            /** @default  */
+            camera?: string;
+            /** @default 0 */
+            cpu_seconds?: number;
+            /** @default 0 */
+            kept?: number;
+            /** @default 0 */
+            missed?: number;
+            missed_expected?: number | null;
+            missed_interval?: [
+                number,
+                number
+            ] | null;
+            missed_share?: number | null;
+            /** @default  */
+            name?: string;
+            /** @default 0 */
+            same_faces?: number;
+            saved?: number | null;
+            /** @default 0 */
+            seen?: number;
+            /** @default  */
+            site?: string;
+            /** @default 0 */
+            still?: number;
+        };
         /** CameraStatus */
         CameraStatus: {
             /** @default 0 */
@@ -2883,6 +3434,8 @@ export interface components {
             /** @default 0 */
             analysed_width?: number;
             at: number;
+            /** @default 0 */
+            begun?: number;
             camera: string;
             /** @default 0 */
             dropped?: number;
@@ -2908,9 +3461,34 @@ export interface components {
             /** @default  */
             worker?: string;
         };
+        /** CameraVideo */
+        CameraVideo: {
+            boxes: boolean;
+            camera: string;
+            hidden: number;
+            running: boolean;
+            sources: components["schemas"]["SourceVideo"][];
+        };
         /** Candidate */
         Candidate: {
             url: string;
+        };
+        /** CaptureView */
+        CaptureView: {
+            analysed_width: number;
+            at: number;
+            camera: string;
+            dropped: number;
+            error: string;
+            fps_analysed: number;
+            fps_in: number;
+            name: string;
+            published: number;
+            reconnects: number;
+            since: number;
+            site: string;
+            state: string;
+            worker: string;
         };
         /** Change */
         Change: {
@@ -2952,6 +3530,10 @@ export interface components {
             pictures?: boolean;
             /** @default  */
             site?: string;
+        };
+        /** Kept */
+        chat_Kept: {
+            picture: string;
         };
         /** ChatMessage */
         ChatMessage: {
@@ -3063,6 +3645,30 @@ export interface components {
             delivery: components["schemas"]["DeliveryView"];
             tries: components["schemas"]["AttemptView"][];
         };
+        /** Difference */
+        Difference: {
+            changed: string[];
+            /** @enum {string} */
+            kind: "gained" | "lost" | "changed" | "same";
+            other: components["schemas"]["ReplayBreach"] | null;
+            this: components["schemas"]["ReplayBreach"] | null;
+        };
+        /** DiffView */
+        DiffView: {
+            cameras: string[];
+            counts: {
+                [key: string]: number;
+            };
+            items: components["schemas"]["Difference"][];
+            next: string | null;
+            other: string;
+            other_totals: components["schemas"]["Totals"];
+            since: number;
+            site: string;
+            this: string;
+            totals: components["schemas"]["Totals"];
+            until: number;
+        };
         /** DingTalk */
         DingTalk: {
             /** @default https://oapi.dingtalk.com/robot/send */
@@ -3085,6 +3691,15 @@ export interface components {
             done: string[];
             left: components["schemas"]["Left"][];
         };
+        /** Draft */
+        Draft: {
+            /**
+             * @default worn
+             * @enum {string}
+             */
+            otherwise?: "worn" | "nothing";
+            rules: components["schemas"]["Rule"][];
+        };
         /** Drawn */
         Drawn: {
             zones: components["schemas"]["NewZone"][];
@@ -3097,6 +3712,14 @@ export interface components {
             round: string;
             started?: number | null;
             state: string;
+        };
+        /** Elsewhere */
+        Elsewhere: {
+            method: string;
+            /** @enum {string} */
+            of: "site" | "camera" | "system";
+            path: string;
+            what: string;
         };
         /** EnrolledMatch */
         EnrolledMatch: {
@@ -3121,6 +3744,11 @@ export interface components {
             noun: string;
             site: string;
             user: string;
+        };
+        /** EpisodeFootage */
+        EpisodeFootage: {
+            cameras: components["schemas"]["CameraFootage"][];
+            episode: string;
         };
         /** EpisodeHint */
         EpisodeHint: {
@@ -3183,6 +3811,20 @@ export interface components {
             tracks?: string[];
             /** @default  */
             visitor?: string;
+        };
+        /** EvidencePart */
+        EvidencePart: {
+            at: number;
+            box: [
+                number,
+                number,
+                number,
+                number
+            ];
+            camera: string;
+            look: string;
+            look_score: number;
+            picture: string;
         };
         /** EvidenceView */
         EvidenceView: {
@@ -3269,9 +3911,37 @@ export interface components {
              */
             token: string;
         };
+        /** Figure */
+        Figure: {
+            high?: number | null;
+            low?: number | null;
+            of?: number | null;
+            text: string;
+            value?: number | null;
+        };
         /** Files */
         Files: {
             pictures: string[];
+        };
+        /** GapView */
+        footage_GapView: {
+            end: number;
+            ended: boolean;
+            start: number;
+        };
+        /** Kept */
+        footage_Kept: {
+            camera: string;
+            every: number;
+            frames: components["schemas"]["FrameView"][];
+            gaps: components["schemas"]["footage_GapView"][];
+            /** @default 120000000 */
+            longest?: number;
+            newest: number | null;
+            next: number | null;
+            oldest: number | null;
+            since: number;
+            until: number;
         };
         /** Form */
         Form: {
@@ -3326,6 +3996,14 @@ export interface components {
             height: number;
             width: number;
         };
+        /** FrameView */
+        FrameView: {
+            at: number;
+            height: number;
+            /** @enum {string} */
+            shown: "whole" | "changed" | "withheld";
+            width: number;
+        };
         /** GrantView */
         GrantView: {
             by: string;
@@ -3353,6 +4031,13 @@ export interface components {
             more: boolean;
             read: number;
         };
+        /** Holding */
+        Holding: {
+            partitions: {
+                [key: string]: number[];
+            };
+            stage: string;
+        };
         /** InspectionBucket */
         InspectionBucket: {
             end: number;
@@ -3363,9 +4048,11 @@ export interface components {
                 [key: string]: number;
             };
         };
-        /** Kept */
-        Kept: {
-            picture: string;
+        /** Interface */
+        Interface: {
+            attribution: string;
+            tiles: string;
+            version: string;
         };
         /** KeptFor */
         KeptFor: {
@@ -3387,12 +4074,24 @@ export interface components {
             id: string;
             status: number;
         };
-        /** LetterView */
-        LetterView: {
+        /** LetterDetail */
+        LetterDetail: {
             at: number;
+            bytes: number;
+            cut: boolean;
+            /** @default false */
+            gone?: boolean;
+            head?: string | null;
             id: string;
+            key: string;
+            offset: number;
+            partition: number;
+            payload?: unknown;
             reason: string;
+            redriven: number | null;
             stage: string;
+            topic: string;
+            unreadable?: string | null;
         };
         /** Linked */
         Linked: {
@@ -3441,6 +4140,15 @@ export interface components {
             permissions: string[];
             rights: components["schemas"]["Right"][];
         };
+        /** Measured */
+        Measured: {
+            about: string;
+            columns: string[];
+            rows: [
+                string,
+                components["schemas"]["Figure"][]
+            ][];
+        };
         /** Member */
         Member: {
             by: string;
@@ -3450,6 +4158,47 @@ export interface components {
             person: string;
             reason: string;
             until: string | null;
+        };
+        /** ModelCard */
+        ModelCard: {
+            /** @default  */
+            card?: string;
+            does: string;
+            form: string;
+            input: string;
+            labels: string[];
+            licence: string;
+            measured?: components["schemas"]["Measured"][];
+            missing: string | null;
+            name: string;
+            output: string;
+            package: components["schemas"]["Package"] | null;
+            role: string;
+            runtime: string;
+            settings: {
+                [key: string]: number;
+            };
+            sha256: string | null;
+            title: string;
+        };
+        /** ModelView */
+        ModelView: {
+            does: string;
+            form: string;
+            input: string;
+            labels: string[];
+            licence: string;
+            missing: string | null;
+            name: string;
+            output: string;
+            package: components["schemas"]["Package"] | null;
+            role: string;
+            runtime: string;
+            settings: {
+                [key: string]: number;
+            };
+            sha256: string | null;
+            title: string;
         };
         /** Module */
         Module: {
@@ -3608,6 +4357,26 @@ export interface components {
             /** @description JPEG, PNG or WebP as base64, up to 16 MiB */
             picture: string;
         };
+        /** NewReplay */
+        NewReplay: {
+            cameras?: string[];
+            draft?: components["schemas"]["Draft"] | null;
+            models?: {
+                [key: string]: string;
+            };
+            name: string;
+            /** @default  */
+            policy?: string;
+            settings?: {
+                [key: string]: number;
+            };
+            /** @description µs since 1970, UTC */
+            since: number;
+            /** @default  */
+            site?: string;
+            /** @description µs since 1970, UTC */
+            until: number;
+        };
         /** NewSite */
         NewSite: {
             /** @default false */
@@ -3713,12 +4482,45 @@ export interface components {
             /** Format: date-time */
             used: string;
         };
+        /** Options */
+        Options: {
+            log_begins: {
+                [key: string]: number;
+            };
+            longest: number;
+            models: components["schemas"]["Weights"][];
+            queue: number;
+            settings: components["schemas"]["Override"][];
+            waiting: number;
+        };
         /** Origin */
         Origin: {
             /** @default 0 */
             bearing?: number;
             latitude: number;
             longitude: number;
+        };
+        /** Outbox */
+        Outbox: {
+            fault: string;
+            oldest: number | null;
+            waiting: number;
+        };
+        /** Override */
+        Override: {
+            about: string;
+            least: number;
+            most: number;
+            name: string;
+            value: number;
+            variable: string;
+        };
+        /** Package */
+        Package: {
+            file: string;
+            package: string;
+            sha256: string;
+            version: string;
         };
         /** Page[AlertView] */
         "Page_api.routes.alerts.AlertView_": {
@@ -3738,6 +4540,11 @@ export interface components {
         /** Page[GapView] */
         "Page_api.routes.compliance.GapView_": {
             items: components["schemas"]["compliance_GapView"][];
+            next?: string | null;
+        };
+        /** Page[LetterView] */
+        "Page_api.routes.dead_letters.LetterView_": {
+            items: components["schemas"]["routes_dead_letters_LetterView"][];
             next?: string | null;
         };
         /** Page[DeliveryView] */
@@ -3783,6 +4590,16 @@ export interface components {
         /** Page[PolicyView] */
         "Page_api.routes.policies.PolicyView_": {
             items: components["schemas"]["PolicyView"][];
+            next?: string | null;
+        };
+        /** Page[ReplayBreach] */
+        "Page_api.routes.replays.ReplayBreach_": {
+            items: components["schemas"]["ReplayBreach"][];
+            next?: string | null;
+        };
+        /** Page[ReplayView] */
+        "Page_api.routes.replays.ReplayView_": {
+            items: components["schemas"]["ReplayView"][];
             next?: string | null;
         };
         /** Page[Asked] */
@@ -4043,6 +4860,15 @@ export interface components {
             quality: number;
             usable: boolean | null;
         };
+        /** Progress */
+        Progress: {
+            done: number;
+            eta: number | null;
+            frames: number;
+            of: number;
+            seconds: number;
+            total: number;
+        };
         /** Ranked */
         Ranked: {
             finished: number;
@@ -4074,6 +4900,115 @@ export interface components {
             start: number;
             track: string;
         };
+        /** Redrive */
+        Redrive: {
+            /** @default false */
+            again?: boolean;
+            /** @default false */
+            every?: boolean;
+            ids?: string[];
+            /** @default  */
+            reason?: string;
+            /** @default  */
+            stage?: string;
+            /** @default  */
+            topic?: string;
+        };
+        /** Redriven */
+        Redriven: {
+            ids: string[];
+            more: boolean;
+        };
+        /** ReplayBreach */
+        ReplayBreach: {
+            cameras: string[];
+            cut: boolean;
+            end: number;
+            evidence: components["schemas"]["EvidencePart"][];
+            exempt: string;
+            id: string;
+            looks: number;
+            person: string;
+            policy: string;
+            reason: string;
+            rule: string;
+            score: number;
+            start: number;
+            /** @enum {string} */
+            state: "none" | "incorrect";
+            /** @enum {string} */
+            status: "open" | "closed";
+            zone: string;
+        };
+        /** ReplayView */
+        ReplayView: {
+            attempt: number;
+            by: string;
+            cameras: string[];
+            cancelling: boolean;
+            draft: boolean;
+            ended: string | null;
+            error: string;
+            id: string;
+            log_begins: number | null;
+            /** Format: date-time */
+            made: string;
+            models: {
+                [key: string]: string;
+            };
+            name: string;
+            note: string;
+            policy: string;
+            progress: components["schemas"]["Progress"];
+            settings: {
+                [key: string]: number;
+            };
+            since: number;
+            site: string;
+            started: string | null;
+            /** @enum {string} */
+            state: "waiting" | "running" | "done" | "failed" | "cancelled";
+            totals: components["schemas"]["Totals"] | null;
+            until: number;
+            used: {
+                [key: string]: string;
+            } | null;
+        };
+        /** ReplayWhole */
+        ReplayWhole: {
+            attempt: number;
+            by: string;
+            cameras: string[];
+            cancelling: boolean;
+            draft: boolean;
+            ended: string | null;
+            error: string;
+            id: string;
+            log_begins: number | null;
+            /** Format: date-time */
+            made: string;
+            models: {
+                [key: string]: string;
+            };
+            name: string;
+            note: string;
+            policy: string;
+            progress: components["schemas"]["Progress"];
+            rules: components["schemas"]["Draft"] | null;
+            settings: {
+                [key: string]: number;
+            };
+            since: number;
+            site: string;
+            started: string | null;
+            /** @enum {string} */
+            state: "waiting" | "running" | "done" | "failed" | "cancelled";
+            totals: components["schemas"]["Totals"] | null;
+            until: number;
+            used: {
+                [key: string]: string;
+            } | null;
+        };
         /** Report */
         Report: {
             address: string;
@@ -4085,11 +5020,11 @@ export interface components {
             dead_letters: number;
             episodes: components["schemas"]["summary_EpisodeView"][];
             fault: string;
-            letters: components["schemas"]["LetterView"][];
+            letters: components["schemas"]["summary_LetterView"][];
             minute: components["schemas"]["summary_Counts"];
             now: components["schemas"]["summary_Counts"];
             people: number;
-            savings: components["schemas"]["Savings"];
+            savings: components["schemas"]["summary_Savings"];
             stages: components["schemas"]["Lag"][];
             topics: components["schemas"]["Size"][];
             unreadable: number;
@@ -4202,11 +5137,26 @@ export interface components {
             /** @default 0 */
             worn?: number;
         };
+        /** LetterView */
+        routes_dead_letters_LetterView: {
+            at: number;
+            bytes: number;
+            cut: boolean;
+            id: string;
+            key: string;
+            offset: number;
+            partition: number;
+            reason: string;
+            redriven: number | null;
+            stage: string;
+            topic: string;
+        };
         /** EpisodeView */
         routes_episodes_EpisodeView: {
             at: number;
             cameras: string[];
             end: number;
+            exempt: string;
             id: string;
             looks: number;
             person: string;
@@ -4226,6 +5176,30 @@ export interface components {
             /** @enum {string} */
             status: "open" | "closed";
             zone: string;
+        };
+        /** Savings */
+        routes_stages_Savings: {
+            /** @default 0 */
+            audited?: number;
+            /** @default 0 */
+            cpu_seconds?: number;
+            /** @default 0 */
+            kept?: number;
+            /** @default 0 */
+            missed?: number;
+            missed_expected?: number | null;
+            missed_interval?: [
+                number,
+                number
+            ] | null;
+            missed_share?: number | null;
+            /** @default 0 */
+            same_faces?: number;
+            saved?: number | null;
+            /** @default 0 */
+            seen?: number;
+            /** @default 0 */
+            still?: number;
         };
         /** Rule */
         Rule: {
@@ -4273,9 +5247,10 @@ export interface components {
             hours?: components["schemas"]["api_routes_alerts_Hours"][];
             id: string;
             /** @enum {string} */
-            kind: "episode" | "camera";
+            kind: "episode" | "camera" | "person";
             /** @default 3600 */
             latest?: number;
+            lists?: string[];
             name: string;
             /** @default 0 */
             position?: number;
@@ -4307,9 +5282,10 @@ export interface components {
             enabled?: boolean;
             hours?: components["schemas"]["api_routes_alerts_Hours"][];
             /** @enum {string} */
-            kind: "episode" | "camera";
+            kind: "episode" | "camera" | "person";
             /** @default 3600 */
             latest?: number;
+            lists?: string[];
             name: string;
             /** @default 0 */
             position?: number;
@@ -4325,22 +5301,13 @@ export interface components {
             timezone?: string;
             zones?: string[];
         };
-        /** Savings */
-        Savings: {
-            /** @default 0 */
-            audited?: number;
-            /** @default 0 */
-            kept?: number;
-            /** @default 0 */
-            missed?: number;
-            /** @default 0 */
-            same_faces?: number;
-            /** @default 0 */
-            saved?: number;
-            /** @default 0 */
-            seen?: number;
-            /** @default 0 */
-            still?: number;
+        /** SavingsView */
+        SavingsView: {
+            cameras: components["schemas"]["CameraSavings"][];
+            look_cost: number;
+            since: number;
+            total: components["schemas"]["routes_stages_Savings"];
+            until: number;
         };
         /** Say */
         Say: {
@@ -4424,6 +5391,29 @@ export interface components {
             site: string;
             total: components["schemas"]["Numbers"];
             zone: string;
+        };
+        /** SettingsView */
+        SettingsView: {
+            elsewhere: components["schemas"]["Elsewhere"][];
+            settings: components["schemas"]["SettingView"][];
+        };
+        /** SettingToSet */
+        SettingToSet: {
+            value: number;
+            value_now: number;
+            variable: string;
+        };
+        /** SettingView */
+        SettingView: {
+            about: string;
+            changed: boolean;
+            choices: string[];
+            default: string | number | boolean | null;
+            environment: string;
+            name: string;
+            secret: boolean;
+            section: string;
+            value: string | number | boolean | null;
         };
         /** Shot */
         Shot: {
@@ -4558,11 +5548,30 @@ export interface components {
             /** @default  */
             user?: string;
         };
+        /** SourceVideo */
+        SourceVideo: {
+            first: boolean;
+            kind: string;
+            mime: string | null;
+            mjpeg: string;
+            source: number;
+            stream: string;
+            transcoded: boolean | null;
+            why: string | null;
+            width: number;
+        };
         /** SourceView */
         SourceView: {
             kind: string;
             url: string;
             width: number;
+        };
+        /** StageView */
+        StageView: {
+            stage: string;
+            topics: components["schemas"]["TopicWaiting"][];
+            waiting: number | null;
+            workers: number;
         };
         /** Start */
         Start: {
@@ -4583,6 +5592,17 @@ export interface components {
             expires: string;
             me: components["schemas"]["Me"];
             token: string;
+        };
+        /** States */
+        States: {
+            /** @default 0 */
+            incorrect?: number;
+            /** @default 0 */
+            none?: number;
+            /** @default 0 */
+            unknown?: number;
+            /** @default 0 */
+            worn?: number;
         };
         /** Step */
         Step: {
@@ -4637,6 +5657,18 @@ export interface components {
             photos?: number;
             visited: boolean;
         };
+        /** StreamView */
+        StreamView: {
+            address: string;
+            at: number;
+            cameras: components["schemas"]["CaptureView"][];
+            dead_letters: number;
+            looked: number;
+            outbox: components["schemas"]["Outbox"];
+            stages: components["schemas"]["StageView"][];
+            topics: components["schemas"]["Size"][];
+            workers: components["schemas"]["WorkerView"][];
+        };
         /** CameraView */
         summary_CameraView: {
             /** @default 0 */
@@ -4666,7 +5698,7 @@ export interface components {
             now?: components["schemas"]["summary_Counts"];
             /** @default false */
             rendered?: boolean;
-            savings?: components["schemas"]["Savings"];
+            savings?: components["schemas"]["summary_Savings"];
             /** @default 0 */
             since?: number;
             /** @default waiting */
@@ -4698,6 +5730,30 @@ export interface components {
             /** @enum {string} */
             status: "open" | "closed";
         };
+        /** LetterView */
+        summary_LetterView: {
+            at: number;
+            id: string;
+            reason: string;
+            stage: string;
+        };
+        /** Savings */
+        summary_Savings: {
+            /** @default 0 */
+            audited?: number;
+            /** @default 0 */
+            kept?: number;
+            /** @default 0 */
+            missed?: number;
+            /** @default 0 */
+            same_faces?: number;
+            /** @default 0 */
+            saved?: number;
+            /** @default 0 */
+            seen?: number;
+            /** @default 0 */
+            still?: number;
+        };
         /** Switch */
         Switch: {
             source: number | null;
@@ -4727,6 +5783,27 @@ export interface components {
             verdict: components["schemas"]["Seen"];
             visit: boolean;
             width: number;
+        };
+        /** TopicWaiting */
+        TopicWaiting: {
+            records: number;
+            topic: string;
+        };
+        /** Totals */
+        Totals: {
+            episodes: number;
+            frames?: number | null;
+            high: number | null;
+            looks?: components["schemas"]["States"] | null;
+            low: number | null;
+            people: number;
+            rate: number | null;
+            rate_time: number | null;
+            reasons?: string[];
+            /** @default 0 */
+            refused?: number;
+            seconds: components["schemas"]["States"];
+            tracks: components["schemas"]["States"];
         };
         /** Track */
         Track: {
@@ -4842,6 +5919,10 @@ export interface components {
             name: string;
             seen: string | null;
         };
+        /** Versions */
+        Versions: {
+            models: components["schemas"]["ModelView"][];
+        };
         /** Ways */
         Ways: {
             password: boolean;
@@ -4874,6 +5955,18 @@ export interface components {
              * @example MASKWATCH_SECRET_WARD_3
              */
             token: string;
+        };
+        /** Weights */
+        Weights: {
+            does: string;
+            model: string;
+            weights: string[];
+        };
+        /** WeightsToUse */
+        WeightsToUse: {
+            how: string;
+            model: string;
+            weights: string;
         };
         /** Where */
         Where: {
@@ -4948,6 +6041,13 @@ export interface components {
         Word: {
             notes: number;
             word: string;
+        };
+        /** WorkerView */
+        WorkerView: {
+            address: string;
+            cameras: string[];
+            stages: components["schemas"]["Holding"][];
+            worker: string;
         };
         /** Zone */
         Zone: {
@@ -5287,14 +6387,14 @@ export interface operations {
                 /** @description `next` of the page before */
                 cursor?: string | null;
                 going?: boolean | null;
-                kind?: "episode" | "camera" | null;
+                kind?: "episode" | "camera" | "person" | null;
                 /** @description most items of a page */
                 limit?: number;
                 /** @description began at or after, µs UTC */
                 since?: number;
                 /** @description empty: every site one may see */
                 site?: string;
-                state?: "open" | "acknowledged" | "suppressed" | null;
+                state?: "open" | "acknowledged" | "suppressed" | "exempt" | null;
                 /** @description began before, µs UTC */
                 until?: number;
             };
@@ -5834,6 +6934,162 @@ export interface operations {
             };
         };
     };
+    V1CamerasFootageListed: {
+        parameters: {
+            query: {
+                /** @description of a stretch longer than two minutes, at most 60 are taken */
+                limit?: number;
+                /** @description µs since 1970 UTC, included */
+                since: number;
+                /** @description µs since 1970 UTC, not included */
+                until: number;
+            };
+            header?: never;
+            path: {
+                camera: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["footage_Kept"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1CamerasFootageAtPicture: {
+        parameters: {
+            query?: {
+                /** @description id of an episode: where others are blurred, its subject is not */
+                episode?: string;
+            };
+            header?: never;
+            path: {
+                /** @description time of the frame, µs since 1970 UTC */
+                at: number;
+                camera: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description JPEG */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/jpeg": string;
+                };
+            };
+            /** @description The picture with this ETag is the newest */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1CamerasFootageClipClip: {
+        parameters: {
+            query: {
+                /** @description as a file; needs cameras.export */
+                download?: boolean;
+                /** @description id of an episode: where others are blurred, its subject is not */
+                episode?: string;
+                /** @description µs since 1970 UTC, included */
+                since: number;
+                stamp?: "" | "utc" | "site";
+                /** @description µs since 1970 UTC, not included */
+                until: number;
+            };
+            header?: never;
+            path: {
+                camera: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description MP4, H.264 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "video/mp4": string;
+                };
+            };
+            /** @description A part of it */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "video/mp4": string;
+                };
+            };
+            /** @description The film with this ETag is the newest */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
     V1CamerasHiddenHide: {
         parameters: {
             query?: never;
@@ -6045,6 +7301,85 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Tried"][];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1CamerasVideoHow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                camera: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CameraVideo"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1CamerasVideoMjpegMjpeg: {
+        parameters: {
+            query?: {
+                /** @description most pictures a second */
+                fps?: number;
+                /** @description of the camera's sources; none: the best fitting */
+                source?: number | null;
+            };
+            header?: never;
+            path: {
+                camera: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description JPEG after JPEG */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "multipart/x-mixed-replace; boundary=picture": string;
                 };
             };
             /** @description Bad request syntax or unsupported method */
@@ -6520,7 +7855,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Kept"];
+                    "application/json": components["schemas"]["chat_Kept"];
                 };
             };
             /** @description Bad request syntax or unsupported method */
@@ -6904,6 +8239,134 @@ export interface operations {
             };
         };
     };
+    V1DeadLettersLetters: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before */
+                cursor?: string | null;
+                /** @description most items of a page */
+                limit?: number;
+                /** @description empty: any */
+                reason?: string;
+                /** @description sent again already, or not */
+                show?: "waiting" | "redriven" | "all";
+                /** @description µs since 1970 UTC; null: no bound */
+                since?: number | null;
+                /** @description empty: any */
+                stage?: string;
+                /** @description empty: any */
+                topic?: string;
+                /** @description µs since 1970 UTC; null: no bound */
+                until?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_api.routes.dead_letters.LetterView_"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1DeadLettersOne: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                letter: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LetterDetail"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1DeadLettersRedriveRedrive: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Redrive"];
+            };
+        };
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Redriven"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
     V1DecisionsDecisions: {
         parameters: {
             query?: {
@@ -7148,6 +8611,8 @@ export interface operations {
                 camera?: string;
                 /** @description `next` of the page before */
                 cursor?: string | null;
+                /** @description of people whom the rule spares, once they were recognised: those are no breaches */
+                exempt?: "no" | "only" | "all";
                 /** @description most items of a page */
                 limit?: number;
                 /** @description id of the trajectory */
@@ -7278,6 +8743,43 @@ export interface operations {
             };
         };
     };
+    V1EpisodesIdFootageAround: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EpisodeFootage"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
     V1EpisodesIdStepsStep: {
         parameters: {
             query?: never;
@@ -7326,6 +8828,8 @@ export interface operations {
                 assigned?: string;
                 /** @description empty: every camera one may see */
                 camera?: string;
+                /** @description of people whom the rule spares, once they were recognised: those are no breaches */
+                exempt?: "no" | "only" | "all";
                 /** @description id of the trajectory */
                 person?: string;
                 review?: "new" | "acknowledged" | "closed" | null;
@@ -8278,6 +9782,26 @@ export interface operations {
             };
         };
     };
+    V1InterfaceInterface: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Interface"];
+                };
+            };
+        };
+    };
     V1LiveFeed: {
         parameters: {
             query?: never;
@@ -8754,6 +10278,100 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+        };
+    };
+    V1ModelsEvery: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Versions"];
+                };
+            };
+        };
+    };
+    V1ModelsIdOne: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelCard"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1ModelsIdCardCard: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/markdown": string;
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
             };
         };
     };
@@ -9765,6 +11383,408 @@ export interface operations {
             };
         };
     };
+    V1ReplaysListed: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before */
+                cursor?: string | null;
+                /** @description most items of a page */
+                limit?: number;
+                /** @description empty: every site one may see */
+                site?: string;
+                state?: "waiting" | "running" | "done" | "failed" | "cancelled" | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_api.routes.replays.ReplayView_"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1ReplaysAdd: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewReplay"];
+            };
+        };
+        responses: {
+            /** @description Document created, URL follows */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplayView"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1ReplaysOne: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                replay: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplayWhole"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1ReplaysRemove: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                replay: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, nothing follows */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1ReplaysAdoptAdopt: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                replay: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Adoption"];
+            };
+        };
+        responses: {
+            /** @description Document created, URL follows */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Adopted"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1ReplaysCancelCancel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                replay: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplayView"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1ReplaysDiffDiff: {
+        parameters: {
+            query: {
+                /** @description id of a run, or `live`: what was recorded as it happened */
+                against: string;
+                /** @description `next` of the page before */
+                cursor?: string | null;
+                kind?: "gained" | "lost" | "changed" | "same" | null;
+                /** @description most items of a page */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                replay: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DiffView"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1ReplaysEpisodesEpisodes: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before */
+                cursor?: string | null;
+                /** @description most items of a page */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                replay: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_api.routes.replays.ReplayBreach_"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1ReplaysEvidenceKeyPicture: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                key: string;
+                replay: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description JPEG */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/jpeg": string;
+                };
+            };
+            /** @description The picture with this ETag is the newest */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
+    V1ReplaysOptionsOptions: {
+        parameters: {
+            query?: {
+                /** @description empty: every site one may see */
+                site?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Options"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
+                };
+            };
+        };
+    };
     V1RequestsEvery: {
         parameters: {
             query?: {
@@ -10069,7 +12089,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                kind: "pictures" | "vectors" | "sightings" | "recognised" | "trajectories" | "episodes" | "inspections" | "chat" | "audit";
+                kind: "pictures" | "vectors" | "sightings" | "recognised" | "trajectories" | "episodes" | "replays" | "inspections" | "chat" | "audit";
             };
             cookie?: never;
         };
@@ -10509,6 +12529,26 @@ export interface operations {
                         } | unknown[];
                         status_code: number;
                     };
+                };
+            };
+        };
+    };
+    V1SettingsEvery: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsView"];
                 };
             };
         };
@@ -10984,6 +13024,70 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Report"];
+                };
+            };
+        };
+    };
+    V1StreamStream: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StreamView"];
+                };
+            };
+        };
+    };
+    V1StreamSavingsLedger: {
+        parameters: {
+            query?: {
+                /** @description empty: every camera one may see */
+                camera?: string;
+                /** @description µs since 1970 UTC, included */
+                since?: number;
+                /** @description empty: every site one may see */
+                site?: string;
+                /** @description µs since 1970 UTC, not included */
+                until?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SavingsView"];
+                };
+            };
+            /** @description Bad request syntax or unsupported method */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        detail: string;
+                        extra?: null | {
+                            [key: string]: unknown;
+                        } | unknown[];
+                        status_code: number;
+                    };
                 };
             };
         };
