@@ -53,7 +53,8 @@ class Breach(msgspec.Struct, frozen=True):
     policy: str
     rule: str
     evidence: tuple[Shown, ...] = ()
-    cut: bool = False  # it began before the stretch or went on after it
+    cut: bool = False  # it began before the stretch or went on after it, or other cameras saw it too
+    exempt: str = ""  # role by which its person was spared
 
 
 class Pair(NamedTuple):

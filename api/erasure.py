@@ -14,7 +14,8 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from kafka.partitioner.default import murmur2
-from sqlalchemy import delete, func, or_, select, text
+from sqlalchemy import and_, cast, delete, func, or_, select, text, tuple_
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 from sqlalchemy.orm import Session
 
 from agents import broker
@@ -28,6 +29,7 @@ from api.tables.erased import LOCK, Erasure, digest, mark
 from api.tables.inspections import Photo, Verdict, pixelated
 from api.tables.people import Decision, PersonRow, Portrait
 from api.tables.recognised import Recognised
+from api.tables.replays import Replay, ReplayEpisode
 from api.tables.sightings import FaceRow, Sighting
 from api.tables.trajectories import LegRow, TrajectoryRow
 from pipeline import topics as contract
@@ -35,6 +37,7 @@ from pipeline.pictures import BadPicture, decode, encode
 from pipeline.settings import Settings
 
 log = structlog.get_logger()
+SECOND = 1_000_000  # µs
 LATER = 600_000_000  # µs after a look in which records about it are still written: a route closes after `away`
 # What a topic's records show; a topic that is not named here shows nobody.
 SHOWS = {
@@ -107,7 +110,8 @@ def erase(session: Session, settings: Settings, subject: Subject, by: str, reaso
     session.flush()
     mark(session, done.id, subject.ids)
     rows: dict[str, int] = {}
-    shown = _pictures(session, settings, subject, rows)
+    shown = _replays(session, settings, subject, rows)  # they are found by what the other rows still say
+    shown += _pictures(session, settings, subject, rows)
     _rows(session, subject, rows)
     _counting(session, subject)
     until = subject.written or time.time_ns() // 1000
@@ -118,6 +122,8 @@ def erase(session: Session, settings: Settings, subject: Subject, by: str, reaso
         "marked": len(subject.ids),
         "topics": holding(settings, until, subject, topics),
         "stays": [
+            "the totals of replays, which name nobody; frames that a topic still holds can be replayed until they "
+            "expire, and with other models or thresholds somebody has other ids there",
             "counts of a minute, which name nobody; a rebuild counts without them",
             "the audit log names ids of faces and tracks that were looked at, no picture and no name",
             "answers kept to repeat a request, for a day at most",
@@ -148,6 +154,55 @@ def _pictures(session: Session, settings: Settings, subject: Subject, rows: dict
     rows["portraits"] = len(names)
     rows["photo_verdicts"] = _photos(session, settings, subject.faces)
     return shown + len(names) + rows["photo_verdicts"]
+
+
+def _replays(session: Session, settings: Settings, subject: Subject, rows: dict[str, int]) -> int:
+    """What replays found of them; -> how many pictures. With other models or thresholds somebody has other ids there:
+    so every breach goes that one of their cameras saw while they were in sight, whoever it shows. A run that is
+    under way is stopped: it would bring them back."""
+    known = sorted(subject.ids)
+    spans = [(camera, start, end) for camera, start, end in session.execute(
+        select(Sighting.camera, Sighting.start, Sighting.end).where(Sighting.id.in_(sorted(subject.tracks))))]
+    spans += session.execute(select(LegRow.camera, LegRow.start, LegRow.end).where(  # type: ignore[arg-type]
+        or_(LegRow.track.in_(sorted(subject.tracks)), LegRow.trajectory.in_(sorted(subject.visitors)))))
+    for one in (FaceRow.camera, FaceRow.at, FaceRow.id), (EvidenceRow.camera, EvidenceRow.at, EvidenceRow.face):
+        spans += [(camera, at, at) for camera, at in session.execute(
+            select(one[0], one[1]).where(one[2].in_(sorted(subject.faces))))]
+    faces = sorted(subject.faces)
+    gone: dict[tuple[str, str], list[str]] = {}
+    named = or_(ReplayEpisode.id.in_(known), ReplayEpisode.person.in_(known), ReplayEpisode.tracks.overlap(known),
+                func.jsonb_path_exists(ReplayEpisode.evidence, cast("$[*] ? (@.face == $ids[*])", JSONPATH),
+                                       func.jsonb_build_object("ids", cast(faces, JSONB))))
+    seen = [and_(ReplayEpisode.cameras.contains([camera]), ReplayEpisode.start <= end, ReplayEpisode.end >= start)
+            for camera, start, end in _joined(spans)]
+    wanted = [named, *(or_(*seen[begin:begin + 100]) for begin in range(0, len(seen), 100))]
+    for where in wanted:
+        for run, id_, evidence in session.execute(
+                select(ReplayEpisode.run, ReplayEpisode.id, ReplayEpisode.evidence).where(where)):
+            gone[run, id_] = [one["picture"] for one in evidence if one["picture"]]
+    names = {name for those in gone.values() for name in those}
+    pictures.store(settings).delete(sorted(names))
+    keys = sorted(gone)
+    for begin in range(0, len(keys), 500):
+        session.execute(delete(ReplayEpisode).where(tuple_(ReplayEpisode.run, ReplayEpisode.id).in_(
+            keys[begin:begin + 500])))
+    rows["replay_episodes"] = len(gone)
+    for run in session.scalars(select(Replay).where(Replay.state == "running").with_for_update()):
+        if any(camera in run.cameras and run.since <= end and run.until >= start for camera, start, end in spans):
+            run.cancel, run.error = True, "somebody was erased from this stretch while it ran: start it again"
+    return len(names)
+
+
+def _joined(spans: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """Those of a camera that touch as one, a second more at both ends: other models see somebody a little longer."""
+    found: list[tuple[str, int, int]] = []
+    for camera, start, end in sorted(spans):
+        start, end = start - SECOND, end + SECOND
+        if found and found[-1][0] == camera and start <= found[-1][2]:
+            found[-1] = camera, found[-1][1], max(end, found[-1][2])
+        else:
+            found.append((camera, start, end))
+    return found
 
 
 def _photos(session: Session, settings: Settings, faces: set[str]) -> int:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 TURN, TELL = 1.0, 1.0  # seconds between two looks for work, and between two words of how far a run is
+NICE = 10  # of the worker: live work has about nine tenths of a core that both want
 LEASE = timedelta(seconds=15)  # without a sign of life, after which a worker counts as dead
 DEATHS = 3  # workers that may die of a run
 MOST_EPISODES = 10_000  # of a run, and of what it is compared with

@@ -15,7 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, sessionmaker
 
 from api import alerts, pictures, vectors
 from api.db import now
-from api.tables import audit
+from api.tables import audit, replays
 from api.tables.alerts import Alert
 from api.tables.audit import Audit
 from api.tables.chat import ChatRow
@@ -23,6 +23,7 @@ from api.tables.deliveries import Delivery
 from api.tables.episodes import EpisodeReview, EpisodeRow, EpisodeStep, EvidenceRow
 from api.tables.inspections import Inspection, Photo, Verdict
 from api.tables.recognised import Recognised
+from api.tables.replays import Replay
 from api.tables.retention import wishes
 from api.tables.sightings import FaceRow, Sighting
 from api.tables.trajectories import TrajectoryRow
@@ -180,6 +181,7 @@ KINDS: dict[str, Kind] = {
     "recognised": Kind(Recognised.id, Recognised.site, Recognised.at, _recognised),
     "trajectories": Kind(TrajectoryRow.id, TrajectoryRow.site, TrajectoryRow.at, _plain(TrajectoryRow.id)),
     "episodes": Kind(EpisodeRow.id, EpisodeRow.site, EpisodeRow.end, remove_episodes),  # type: ignore[arg-type]
+    "replays": Kind(Replay.id, Replay.site, Replay.until, replays.remove),  # type: ignore[arg-type]
     "inspections": Kind(Inspection.id, Inspection.site, Inspection.started, _inspections),
     "chat": Kind(ChatRow.id, ChatRow.site, ChatRow.at, _chat),
     "audit": Kind(Audit.id, Audit.site, Audit.at, _plain(Audit.id), stamp=True),

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from cli import alerts, analyse, api, cameras, dead_letters, demo, models, people, replay, tables, topics, up, worker
+from cli import (
+    alerts,
+    analyse,
+    api,
+    cameras,
+    dead_letters,
+    demo,
+    models,
+    people,
+    replay,
+    replays,
+    tables,
+    topics,
+    up,
+    worker,
+)
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
                   help="Mask-compliance analytics on camera streams.")
@@ -22,6 +37,7 @@ app.command()(up.status)
 app.command()(up.doctor)
 app.command()(api.api)
 app.command()(alerts.alerts)
+app.command()(replays.replays)
 app.command()(worker.worker)
 app.command()(tables.materialise)
 app.command()(tables.migrate)

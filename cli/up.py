@@ -71,11 +71,8 @@ def _start(all_: Supervisor, settings: Settings, console: Console, demo: bool, w
     from infra.local.postgres import Postgres
     from infra.local.supervisor import Refused
 
-    if process.port_taken(settings.host, settings.port):
-        raise Refused(
-            f"expected port {settings.port} on {settings.host} to be free for the page, but "
-            f"{process.port_holder(settings.port)} listens there. MASKWATCH_PORT chooses another."
-        )
+    if fault := process.port_fault(settings.host, settings.port, "the page", "MASKWATCH_PORT chooses another."):
+        raise Refused(fault)
     # the children must find the same things wherever `up` was called
     env = os.environ | {"MASKWATCH_DATA": str(settings.data.resolve())}
     if settings.kafka:
@@ -100,12 +97,10 @@ def _start(all_: Supervisor, settings: Settings, console: Console, demo: bool, w
     _task(all_, [*US, "migrate"], env, console, "tables")
     if not settings.vectors:
         with _step(console, "starting the vectors") as done:
-            if process.port_taken("127.0.0.1", settings.vectors_port):
-                raise Refused(
-                    f"expected port {settings.vectors_port} on 127.0.0.1 to be free for the embedded Milvus Lite, "
-                    f"but {process.port_holder(settings.vectors_port)} listens there. MASKWATCH_VECTORS_PORT chooses "
-                    "another."
-                )
+            fault = process.port_fault("127.0.0.1", settings.vectors_port, "the embedded Milvus Lite",
+                                       "MASKWATCH_VECTORS_PORT chooses another.")
+            if fault:
+                raise Refused(fault)
             all_.start("vectors", milvus.command(settings.data, settings.vectors_port), env)
             milvus.ready(settings.vectors_port)
             done.append(f"Milvus Lite on 127.0.0.1:{settings.vectors_port}")
@@ -118,6 +113,7 @@ def _start(all_: Supervisor, settings: Settings, console: Console, demo: bool, w
         all_.start(f"worker-{number}", [*US, "worker"], env)
     all_.start("materialiser", [*US, "materialise"], env)
     all_.start("alerts", [*US, "alerts"], env)
+    all_.start("replays", [*US, "replays"], env)
     with _step(console, "starting the page") as done:
         page = all_.start("api", [*US, "api"], env)
         _answering(settings, page)

@@ -85,8 +85,7 @@ def erase(db: Db, who: By, settings: Config, data: JSONBody[ErasureWish]) -> Era
     records about them until when; `topics` deletes those stretches, for which people.remove everywhere is needed."""
     if not (data.person or data.visitor or data.tracks or data.faces):
         raise Problem(422, "whom", "expected one of person, visitor, tracks, faces")
-    if data.person:
-        own(db, who, data.person, "people.remove")
+    home = own(db, who, data.person, "people.remove").site if data.person else ""
     if data.topics and not who.scope("people.remove").everywhere:
         raise Problem(403, "not allowed", "expected the permission people.remove everywhere: a stretch of a topic "
                       "holds everybody")
@@ -97,6 +96,7 @@ def erase(db: Db, who: By, settings: Config, data: JSONBody[ErasureWish]) -> Era
     if data.dry:
         return ErasureView("", now(), who.id, plan.sites[0] if plan.sites else "", data.reason, plan, {})
     row = erasure.erase(db, settings, subject, who.id, data.reason, data.topics)
+    row.site = row.site or home  # of somebody whom no camera has seen
     audit.write(db, who.id, "person.erase", row.id, site=row.site, address=who.address, topics=data.topics,
                 tracks=plan.tracks, faces=plan.faces)
     db.flush()
@@ -144,7 +144,7 @@ def retention(db: Db, who: By) -> list[KeptFor]:
 @put("/retention/{kind:str}", opt=needs("people.edit"), sync_to_thread=True,
      summary="Say how long a kind is kept, at every site or at one")
 def keep(db: Db, who: By, kind: FromPath[Literal["pictures", "vectors", "sightings", "recognised", "trajectories",
-                                                  "episodes", "inspections", "chat", "audit"]],
+                                                  "episodes", "replays", "inspections", "chat", "audit"]],
          data: JSONBody[Days]) -> list[KeptFor]:
     """What is older goes within the hour."""
     site = data.site

@@ -38,13 +38,14 @@ from api.tables.cameras import CameraRow
 from api.tables.episodes import EpisodeRow, EvidenceRow
 from api.tables.replays import OVER, Replay, ReplayEpisode
 from api.tables.sightings import Sighting
+from api.tables.sites import Site
 from api.tables.trajectories import LegRow
 from models import manifest
 from pipeline.messages import STATES, Required, Rule
 from pipeline.policy import MOST_RULES, Written, faults
 from pipeline.settings import Settings
 
-LOCK = 7_041_006  # advisory: runs are queued one at a time, so that the queue keeps its bound
+LOCK = 7_041_007  # advisory: runs are queued one at a time, so that the queue keeps its bound
 MOST_CAMERAS = 200
 CameraId = Annotated[str, Meta(max_length=63, pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 PolicyId = Annotated[str, Meta(max_length=80, pattern=fields.CLEAN)]
@@ -181,6 +182,7 @@ class ReplayBreach(msgspec.Struct):
     zone: str
     policy: str
     rule: str
+    exempt: str  # of what was recorded: role by which the person was spared; a run recognises nobody
     cut: bool  # it began before the stretch or goes on after it: only state and zone were compared
     evidence: list[EvidencePart]
 
@@ -288,8 +290,8 @@ def chosen(db: Session, who: Who, data: NewReplay) -> tuple[str, list[str]]:
         rows = db.scalars(select(CameraRow).where(CameraRow.site == site, runs.where(CameraRow.site, CameraRow.id))
                           .order_by(CameraRow.id).limit(MOST_CAMERAS + 1)).all()
         if not rows:
-            there = db.scalar(select(func.count()).select_from(CameraRow).where(CameraRow.site == site))
-            if there and not runs.covers(site):
+            count = db.scalar(select(func.count()).select_from(CameraRow).where(CameraRow.site == site))
+            if count and not runs.covers(site):
                 raise Problem(403, "not allowed", f"expected the permission compliance.run at {site!r}")
             raise Problem(422, "no cameras", f"expected a site with cameras, {site!r} has none")
         if len(rows) > MOST_CAMERAS:
@@ -324,7 +326,7 @@ def judged(db: Session, who: Who, data: NewReplay, site: str, cameras: Sequence[
         written = policies.as_now(db, row)
     else:
         assert data.draft is not None  # noqa: S101 -- one of them is
-        time_zone = db.get_one(sites.Site, site).time_zone
+        time_zone = db.get_one(Site, site).time_zone
         written = Written(time_zone=time_zone, otherwise=data.draft.otherwise, rules=tuple(data.draft.rules))
         if found := faults(written, zones):
             raise Problem(422, "policy cannot be taken", "; ".join(found)[:2000], errors=found[:50])
@@ -537,7 +539,7 @@ def shaped(run: str, breach: Breach) -> ReplayBreach:
     return ReplayBreach(
         breach.id, breach.person, breach.state, breach.status, breach.start, breach.end,  # type: ignore[arg-type]
         list(breach.cameras), round(breach.score, 4), breach.looks, breach.reason, breach.zone, breach.policy,
-        breach.rule, breach.cut,
+        breach.rule, breach.exempt, breach.cut,
         [EvidencePart(address(run, breach, each), each.camera, each.at, each.box, each.look, each.look_score)
          for each in breach.evidence])
 
@@ -659,7 +661,8 @@ def live_breaches(db: Session, run: Replay) -> list[Breach]:
     return [Breach(
         r.id, r.person, tuple(tracks.get(r.person, ())), r.state, r.status, r.start, r.end,
         tuple(camera for camera in r.cameras if camera in mine), r.score, r.looks, r.reason, r.zone, r.policy, r.rule,
-        tuple(shown.get(r.id, ())), r.start < run.since or r.at >= run.until or not mine.issuperset(r.cameras))
+        tuple(shown.get(r.id, ())), r.start < run.since or r.at >= run.until or not mine.issuperset(r.cameras),
+        r.exempt)
         for r in rows]
 
 

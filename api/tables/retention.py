@@ -17,6 +17,7 @@ KINDS: dict[str, tuple[str, int]] = {
     "recognised": ("which enrolled people were recognised where", 90),
     "trajectories": ("routes over the cameras", 90),
     "episodes": ("breaches with their pictures, and what was decided about them", 365),
+    "replays": ("replays with their episodes and pictures, by the time of what they show", 30),
     "inspections": ("inspections with photos, points and reports", 365),
     "chat": ("messages and their pictures", 365),
     "audit": ("who looked at what and changed what", 730),

@@ -20,7 +20,7 @@ from pipeline.settings import Settings
 pytestmark = [pytest.mark.kafka, pytest.mark.models, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-CHILDREN = {"worker-1", "api", "materialiser", "alerts", "vectors"}
+CHILDREN = {"worker-1", "api", "materialiser", "alerts", "replays", "vectors"}
 
 
 @pytest.fixture
