@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types migration docs bench soak lock clean
+.PHONY: help setup dashboard run test lint types migration docs bench soak lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -22,12 +22,29 @@ help: ## list the commands
 
 setup: .venv/made ## install everything into .venv (again: at once)
 
-run: setup ## Kafka, workers, demo cameras and the page on http://127.0.0.1:8000; Ctrl-C stops all
+WEB := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix frontend --no-update-notifier
+
+frontend/node_modules/.made: frontend/package-lock.json .venv/made
+	@echo "installing the dashboard's locked packages into frontend/node_modules"
+	@$(WEB) ci --silent
+	@touch $@
+
+frontend/dist/index.html: frontend/node_modules/.made frontend/index.html frontend/vite.config.ts \
+		$(shell find frontend/src frontend/public -type f -not -name '*.spec.ts')
+	@echo "building the dashboard"
+	@$(WEB) run --silent build
+	@touch $@
+
+dashboard: setup frontend/dist/index.html ## build the dashboard (again: only when it is stale)
+
+run: setup dashboard ## Kafka, workers, demo cameras and the dashboard on http://127.0.0.1:8000; Ctrl-C stops all
 	@exec $(BIN)/maskwatch up --demo
 
-test: setup ## everything that CI runs, on a real broker; quick tests first
+test: setup dashboard ## everything that CI runs, on a real broker; quick tests first
 	@sh infra/apt.sh $$(sed 's/#.*//' infra/apt-test.txt) || echo "going on: the tests that need these packages are skipped"
 	$(BIN)/maskwatch models fetch
+	$(WEB) run --silent check
+	$(WEB) test --silent
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: setup ## ruff
@@ -55,4 +72,4 @@ lock: ## resolve requirements.lock and infra/kafka/jgo.lock.toml anew
 
 clean: ## remove .venv, caches and data/ (the broker's log too)
 	@test ! -e data/up.json || $(BIN)/maskwatch down
-	rm -rf .venv build dist data *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf frontend/node_modules frontend/dist .venv build dist data *.egg-info .pytest_cache .mypy_cache .ruff_cache

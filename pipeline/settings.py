@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     replication: int = Field(default=1, ge=1, description="copies of each partition; 3 on a cluster")
     host: str = Field(default="127.0.0.1", description="address the API listens on")
     port: int = Field(default=8000, description="port the API listens on")
+    dashboard: Path | None = Field(default=None, description="folder of the built dashboard; none = the repository's own")
+    tiles: str = Field(default="", description="https://…/{z}/{x}/{y}.png of a tile server for maps; empty = plans only")
+    tiles_attribution: str = Field(default="", description="whom those maps are by, as their licence wants it said")
     log: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 

@@ -18,7 +18,6 @@ from pydantic import SecretStr
 from agents import broker
 from api import auth, db
 from api.app import create_app
-from api.routes.stream import language
 from infra.local.kafka import Kafka
 from pipeline import topics as contract
 from pipeline.messages import (
@@ -96,44 +95,39 @@ def test_what_is_on_the_topics_is_shown(tables: Settings, client: TestClient[Any
     assert client.get("/ready").json() == {"status": "ok"}
 
 
-def test_the_page_speaks_both_languages_and_needs_nothing_from_elsewhere(client: TestClient[Any]) -> None:
-    english, chinese = client.get("/"), client.get("/?lang=zh")
-    assert '<html lang="en">' in english.text
-    assert '<html lang="zh-CN">' in chinese.text
-    assert '<html lang="zh-CN">' in client.get("/", headers={"accept-language": "zh-TW,zh;q=0.9,en;q=0.8"}).text
-    assert not re.search(r"(src|href)=[\"']?(https?:)?//", english.text)
-    assert "default-src 'none'" in english.headers["content-security-policy"]
-    # the two dictionaries have the same words
-    words = [
-        set(re.findall(r"[{,]\s*\"?([a-z_A-Z ]+?)\"?: (?=[\"a-z(])", part)) for part in _dictionaries(english.text)
-    ]
-    assert words[0] == words[1]
-    assert len(words[0]) > 50
-
-
-def _dictionaries(page: str) -> list[str]:
-    both = page[page.index("const WORDS") : page.index("const lang =")]
-    return [part for part in re.split(r"\n  (?:en|zh): ", both)[1:]]
-
-
 def test_only_its_own_names_are_answered(client: TestClient[Any]) -> None:
     assert client.get("/v1/status", headers={"host": "evil.example"}).status_code == 400
     assert client.get("/health", headers={"host": "localhost:9999"}).json() == {"status": "ok"}
 
 
-@pytest.mark.parametrize(
-    ("wish", "expected"),
-    [
-        ("", "en"),
-        ("zh", "zh-CN"),
-        ("de-DE,de;q=0.9", "en"),
-        ("fr,zh;q=0.5,en;q=0.4", "zh-CN"),
-        ("en;q=0.2,zh;q=0.3", "zh-CN"),
-        ("zh;q=.,en", "en"),
-    ],
-)
-def test_the_first_language_we_have_is_taken(wish: str, expected: str) -> None:
-    assert language(wish) == expected
+def test_the_dashboard_is_served_at_every_address_that_is_not_the_apis(tmp_path: Path, tables: Settings) -> None:
+    built = tmp_path / "dist"
+    (built / "assets").mkdir(parents=True)
+    (tmp_path / "secret").write_text("not ours to give")
+    settings = tables.model_copy(update={"dashboard": built, "tiles": "https://tiles.example/{z}/{x}/{y}.png"})
+    with TestClient(create_app(settings), base_url="http://127.0.0.1:8000") as client:
+        answer = client.get("/")
+        assert (answer.status_code, "make dashboard" in answer.text) == (503, True)
+        (built / "index.html").write_text("<!doctype html><title>Maskwatch</title>" + "<!-- long -->" * 99)
+        (built / "assets" / "index-1a.js").write_text("export {}")
+        first, deep = client.get("/"), client.get("/episodes/x@1!2?state=none")
+        assert first.text == deep.text
+        assert (first.headers["content-encoding"], first.headers["cache-control"]) == ("gzip", "no-cache")
+        policy = first.headers["content-security-policy"]
+        assert "script-src 'self';" in policy
+        assert "img-src 'self' data: blob: https://tiles.example;" in policy
+        assert client.get("/", headers={"if-none-match": first.headers["etag"]}).status_code == 304
+        script = client.get("/assets/index-1a.js")
+        assert (script.text, script.headers["content-type"]) == ("export {}", "text/javascript; charset=utf-8")
+        assert "immutable" in script.headers["cache-control"]
+        # a script of an older build, an unknown route and a path that leads out are not the page
+        for path in ("/assets/index-0.js", "/v1/nothing", "/schema/nothing"):
+            assert client.get(path).status_code == 404, path
+        assert "not ours" not in client.get("/%2e%2e/secret").text
+        assert "not ours" not in client.get("/assets/..%2f..%2fsecret").text
+        assert client.get("/v1/interface").status_code == 401
+        log_in(client, settings)
+        assert client.get("/v1/interface").json()["tiles"] == "https://tiles.example/{z}/{x}/{y}.png"
 
 
 @pytest.mark.kafka
