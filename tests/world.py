@@ -1,7 +1,7 @@
-"""Two sites with everything in them that the API knows: what the tests of rights, of the schema and of the walk look at.
+"""Two sites with everything in them that the API knows, for the tests of rights, of the schema and of the walk.
 
-`hallsite` has the cameras `gatecam` and `dockcam`, `yardsite` has `roofcam`. Whatever belongs to a place bears its name,
-so that an answer which holds a name of elsewhere has leaked it; what is of a whole site is named `hallsite-whole`.
+`hallsite` has the cameras `gatecam` and `dockcam`, `yardsite` has `roofcam`. What belongs to a place bears its name, so
+that an answer which holds a name of elsewhere has leaked it; what is of a whole site is named `hallsite-whole`.
 """
 
 from __future__ import annotations
@@ -199,11 +199,13 @@ class World:
         return str(self.ok("POST", "/v1/decisions", json=body)["id"])
 
     def erasure(self, place: Place) -> str:
-        return str(self.ok("POST", "/v1/erasures", json={"reason": place[0] + WHOLE, "person": self.person(place)})["id"])
+        body = {"reason": place[0] + WHOLE, "person": self.person(place)}
+        return str(self.ok("POST", "/v1/erasures", json=body)["id"])
 
     def chat_picture(self, room: str) -> str:
-        made = self.ok("POST", f"/v1/chat/rooms/{quote(room)}/pictures", files={"picture": ("p.jpg", photo())})["picture"]
-        self.ok("POST", f"/v1/chat/rooms/{quote(room)}/messages",
+        path = f"/v1/chat/rooms/{quote(room)}"
+        made = self.ok("POST", f"{path}/pictures", files={"picture": ("p.jpg", photo())})["picture"]
+        self.ok("POST", f"{path}/messages",
                 json={"id": str(uuid.uuid4()), "text": f"in {room}", "pictures": [made]})
         return str(made).rsplit("/", 1)[1]
 
@@ -242,7 +244,10 @@ def made(settings: Settings) -> Iterator[World]:
 def _watch(world: World) -> None:
     """What the cameras saw."""
     records: defaultdict[str, list[tuple[str, Any]]] = defaultdict(list)
-    for record in Flow(Settings(), scenes.Models()).run(frames(world.start), fill_known=True):
+    seen = frames(world.start)
+    for place in CAMERAS:
+        world.things[place]["at"] = str(next(frame.at for frame in seen if frame.camera == place[1]))
+    for record in Flow(Settings(), scenes.Models()).run(seen, fill_known=True):
         records[record.topic].append((record.key, record.message))
     for topic in ("faces", "faces.embedded", "trajectories", "episodes"):
         world.fold(topic, *records[topic])
@@ -257,6 +262,7 @@ def _furnish(world: World, place: Place) -> None:
     for noun in ("plan", "policy", "person", "watch_list", "rule", "channel", "delivery", "round", "inspection",
                  "request", "erasure"):
         here[noun] = getattr(world, noun)(place)
+    here["photo"] = world.things[(here["inspection"], "")]["photo"]
     here["portrait"] = world.portrait(here["person"])
     world.ok("PUT", f"/v1/watch-lists/{here['watch_list']}/people/{here['person']}", json={"reason": place[0] + WHOLE})
     world.ok("PUT", "/v1/retention/chat", json={"days": 77, "site": place[0]})

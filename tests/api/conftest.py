@@ -127,5 +127,6 @@ def world(settings_in: Callable[[Path], AbstractContextManager[Settings]], postg
 
     with settings_in(tmp_path_factory.mktemp("world")) as settings, copied(postgres) as database:
         apply(settings)
-        with made(settings.model_copy(update={"database": SecretStr(database), "vectors_port": vectors_server})) as all_:
-            yield all_
+        own = settings.model_copy(update={"database": SecretStr(database), "vectors_port": vectors_server})
+        with made(own) as everything:
+            yield everything
