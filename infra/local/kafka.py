@@ -11,8 +11,6 @@ import time
 import uuid
 from pathlib import Path
 
-import psutil
-
 from infra.local import jars, process
 
 HEAP = "-Xmx384m"
@@ -47,7 +45,12 @@ class Kafka:
     def start(self, detach: bool = False) -> Kafka:
         """Start the JVM. Unless `detach`, it ends with the thread that called this."""
         self.home.mkdir(parents=True, exist_ok=True)
-        self._refuse()
+        fault = process.start_fault(
+            "broker", self.home, self.pid_file, self.port, LEAST_DISK,
+            "MASKWATCH_KAFKA_PORT chooses another port; MASKWATCH_KAFKA=host:port uses a broker that already runs.",
+        )  # fmt: skip
+        if fault:
+            raise BrokerError(fault)
         jvm = [str(java()), "-cp", f"{jars.fetch()}/*"]
         config = self._configure()
         if not (self.home / "log" / "meta.properties").exists():
@@ -101,30 +104,6 @@ class Kafka:
                 lines += file.read_text(errors="replace").splitlines()[-400:]
         bad = [line for line in lines if any(word in line for word in (" ERROR ", " FATAL ", "Exception", "Error"))]
         return " / ".join((bad or lines)[-3:]) or f"nothing was logged to {self.home}"
-
-    def _refuse(self) -> None:
-        """Every fault that can be known before the start."""
-        if found := process.recall(self.pid_file):
-            other, entry = found
-            # a broker whose parent was killed a moment ago is just closing its log
-            if not process.wait_for(lambda: not _alive(other), 5 if other.ppid() in (0, 1) else 0):
-                raise BrokerError(
-                    f"a broker already runs on {self.home}: pid {other.pid}, port {entry.get('port')}. "
-                    "`maskwatch down` stops it."
-                )
-        self.pid_file.unlink(missing_ok=True)
-        # a port in TIME_WAIT is free again in a moment
-        if process.port_taken("127.0.0.1", self.port):
-            raise BrokerError(
-                f"expected port {self.port} on 127.0.0.1 to be free for the embedded broker, but "
-                f"{process.port_holder(self.port)} listens there. MASKWATCH_KAFKA_PORT chooses another port; "
-                "MASKWATCH_KAFKA=host:port uses a broker that already runs."
-            )
-        free = shutil.disk_usage(self.home).free
-        if free < LEAST_DISK:
-            raise BrokerError(
-                f"expected at least {LEAST_DISK >> 20} MB of free disk under {self.home}, found {free >> 20} MB"
-            )
 
     def _configure(self) -> Path:
         log = self.home / "log"
@@ -200,10 +179,6 @@ def answers(host: str, port: int, timeout: float = 2.0) -> bool:
             return len(connection.recv(10)) == 10
     except OSError:
         return False
-
-
-def _alive(running: psutil.Process) -> bool:
-    return running.is_running() and running.status() != psutil.STATUS_ZOMBIE
 
 
 def java() -> Path:

@@ -46,7 +46,13 @@ class Postgres:
     def start(self, detach: bool = False) -> Postgres:
         """Start the server; make the cluster of files first when there is none. Unless `detach`, it ends with us."""
         self.home.mkdir(parents=True, exist_ok=True)
-        self._refuse()
+        fault = process.start_fault(
+            "database", self.home, self.pid_file, self.port, LEAST_DISK,
+            "MASKWATCH_POSTGRES_PORT chooses another port; "
+            "MASKWATCH_DATABASE=postgresql://… uses a server that already runs.",
+        )  # fmt: skip
+        if fault:
+            raise PostgresError(fault)
         cluster = self.home / "cluster"
         if not (cluster / "PG_VERSION").exists():
             self._make(cluster)
@@ -102,24 +108,6 @@ class Postgres:
         lines = self.log.read_text(errors="replace").splitlines()[-200:] if self.log.exists() else []
         bad = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "ERROR"))]
         return " / ".join((bad or lines)[-3:]) or f"nothing was logged to {self.log}"
-
-    def _refuse(self) -> None:
-        """Every fault that can be known before the start."""
-        if found := process.recall(self.pid_file):
-            other, entry = found
-            if not process.wait_for(lambda: not other.is_running(), 5 if other.ppid() in (0, 1) else 0):
-                raise PostgresError(f"a database already runs on {self.home}: pid {other.pid}, port "
-                                    f"{entry.get('port')}. `maskwatch down` stops it.")
-        self.pid_file.unlink(missing_ok=True)
-        if process.port_taken("127.0.0.1", self.port):
-            raise PostgresError(
-                f"expected port {self.port} on 127.0.0.1 to be free for the embedded database, but "
-                f"{process.port_holder(self.port)} listens there. MASKWATCH_POSTGRES_PORT chooses another port; "
-                "MASKWATCH_DATABASE=postgresql://… uses a server that already runs.")
-        free = shutil.disk_usage(self.home).free
-        if free < LEAST_DISK:
-            raise PostgresError(f"expected at least {LEAST_DISK >> 20} MB of free disk under {self.home}, "
-                                f"found {free >> 20} MB")
 
     def _make(self, cluster: Path) -> None:
         """Under another name first, so that one that was broken off is not taken for whole."""

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -118,6 +119,55 @@ def port_holder(port: int) -> str:
     except psutil.Error:
         pass
     return "a process of another user or container"
+
+
+# -- what can be known before a start: each is a sentence, or empty when all is well ----------------------------------
+
+
+def start_fault(what: str, home: Path, pid_file: Path, port: int, least_disk: int, choose: str) -> str:
+    """Why the embedded `what` (broker, database) cannot start in `home`; `choose`: what else can be done about a port.
+
+    What is left of one that no longer runs is forgotten."""
+    if fault := running_fault(f"a {what}", home, pid_file):
+        return fault
+    pid_file.unlink(missing_ok=True)
+    return port_fault("127.0.0.1", port, f"the embedded {what}", choose) or disk_fault(home, least_disk)
+
+
+def running_fault(what: str, home: Path, pid_file: Path) -> str:
+    """That it runs already."""
+    found = recall(pid_file)
+    if found is None:
+        return ""
+    other, entry = found
+    # one whose parent was killed a moment ago is just closing its files
+    if wait_for(lambda: not alive(other), 5 if other.ppid() in (0, 1) else 0):
+        return ""
+    return (f"{what} already runs on {home}: pid {other.pid}, port {entry.get('port')}. "
+            "`maskwatch down` stops it.")
+
+
+def port_fault(host: str, port: int, whom: str, choose: str) -> str:
+    """That somebody else listens there; a port in TIME_WAIT is free again in a moment, and counts as free."""
+    if not port_taken(host, port):
+        return ""
+    return f"expected port {port} on {host} to be free for {whom}, but {port_holder(port)} listens there. {choose}"
+
+
+def disk_fault(home: Path, least: int) -> str:
+    """That the disk is as good as full."""
+    free = shutil.disk_usage(home).free
+    if free >= least:
+        return ""
+    return f"expected at least {least >> 20} MB of free disk under {home}, found {free >> 20} MB"
+
+
+def alive(running: psutil.Process) -> bool:
+    """A zombie has ended."""
+    try:
+        return running.is_running() and running.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_for(true: Callable[[], bool], timeout: float, every: float = 0.1) -> bool:
