@@ -16,6 +16,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 FOLDER = Path(__file__).parent
@@ -37,6 +38,26 @@ def upgrade(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         command.upgrade(config(connection), "head")
+
+
+def revision(engine: Engine) -> str:
+    """Of the database; empty: it has no tables yet."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision() or ""
+
+
+def head() -> str:
+    """Of the code: the newest migration."""
+    return _script().get_current_head() or ""
+
+
+def known() -> set[str]:
+    """Every migration that the code has."""
+    return {each.revision for each in _script().walk_revisions()}
+
+
+def _script() -> ScriptDirectory:
+    return ScriptDirectory(str(FOLDER), version_locations=[str(VERSIONS)])
 
 
 def differences(engine: Engine) -> list[object]:

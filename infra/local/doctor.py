@@ -26,6 +26,10 @@ PACKAGES = {  # import name -> extra that brings it
     "aiokafka": "worker",
     "litestar": "api",
     "uvicorn": "api",
+    "sqlalchemy": "api",
+    "psycopg": "api",
+    "pymilvus": "api",
+    "obstore": "api",
     "ai_edge_litert": "",
     "cv2": "",
     "av": "",
@@ -56,11 +60,14 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _weights(settings)
     yield _runtime(settings)
     if not settings.kafka:
-        yield _port(
+        yield port(
             "broker's port", settings.kafka_port, settings.data / "kafka" / "broker.json", "MASKWATCH_KAFKA_PORT"
         )
-    yield _port("API's port", settings.port, settings.data / "up.json", "MASKWATCH_PORT")
+    yield port("API's port", settings.port, settings.data / "up.json", "MASKWATCH_PORT")
     yield from _broker(settings)
+    from infra.local import stores
+
+    yield from stores.examine(settings)
 
 
 def _check(good: bool, name: str, found: str, mend: str, bad: Literal["warning", "missing"] = "missing") -> Check:
@@ -188,13 +195,13 @@ def _runtime(settings: Settings) -> Check:
                   f"MASKWATCH_BATCH={2 * settings.cores}, or several workers with MASKWATCH_THREADS", "warning")
 
 
-def _port(name: str, port: int, pid_file: Path, setting: str) -> Check:
-    if not process.port_taken("127.0.0.1", port):
-        return Check(name, "ok", f"{port} is free")
+def port(name: str, number: int, pid_file: Path, setting: str) -> Check:
+    if not process.port_taken("127.0.0.1", number):
+        return Check(name, "ok", f"{number} is free")
     if process.recall(pid_file):
-        return Check(name, "ok", f"{port}, ours")
+        return Check(name, "ok", f"{number}, ours")
     return Check(
-        name, "missing", f"{port} is taken by {process.port_holder(port)}", f"stop it, or {setting}=another port"
+        name, "missing", f"{number} is taken by {process.port_holder(number)}", f"stop it, or {setting}=another port"
     )
 
 
