@@ -43,7 +43,7 @@ const problems: Middleware = {
 
 /** `api.GET('/v1/episodes', { params: { query: { site } } })`: data or a thrown Problem. */
 export const api = createClient<paths>({
-  baseUrl: '',
+  baseUrl: location.origin,
   fetch: (request: Request) => globalThis.fetch(request),
   querySerializer: { array: { style: 'form', explode: true } },
 })
