@@ -123,7 +123,7 @@ def erase(session: Session, settings: Settings, subject: Subject, by: str, reaso
         "topics": holding(settings, until, subject, topics),
         "stays": [
             "the totals of replays, which name nobody; frames that a topic still holds can be replayed until they "
-            "expire, and with other models or thresholds somebody has other ids there",
+            "expire: breaches of whoever was erased are left out, as far as the stream had seen the face there",
             "counts of a minute, which name nobody; a rebuild counts without them",
             "the audit log names ids of faces and tracks that were looked at, no picture and no name",
             "answers kept to repeat a request, for a day at most",

@@ -26,6 +26,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from api import live, pictures
+from api.differences import iou
 from api.ranges import wilson
 from api.tables import erased, sites
 from api.tables.cameras import CameraRow
@@ -47,6 +48,7 @@ DEATHS = 3  # workers that may die of a run
 MOST_EPISODES = 10_000  # of a run, and of what it is compared with
 TRIALS = "trials"  # folder below data/models with weights that only replays use: <model>.<label>.tflite
 LABEL = re.compile(r"[A-Za-z0-9_-]{1,40}")
+BESIDE = 0.3  # overlap by which a box is that of an erased face, also in the frame before or after
 BLACK = 40  # luma up to which a pixel of a privacy area counts as blackened: JPEG smears its edge
 # Settings that the flow takes, and between what they may be chosen for a run.
 OVERRIDES: dict[str, tuple[float, float]] = {
@@ -151,6 +153,7 @@ class Gathered:
     tracks: dict[str, str] = field(default_factory=dict)  # -> last state
     looks: Counter[str] = field(default_factory=Counter)
     names: dict[str, str] = field(default_factory=dict)  # face -> picture
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # frame -> its width and height
     models: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)  # the first
     letters: int = 0
@@ -162,6 +165,8 @@ class Gathered:
             case "faces", Faces():
                 self.frames += not message.ended
                 self.models |= message.models
+                if any(face.chip for face in message.faces):
+                    self.sizes[message.frame] = message.width, message.height
                 for face in message.faces:
                     self.looks[face.look] += 1
                     if face.track:
@@ -256,6 +261,36 @@ def as_now(session: Session, run: Replay) -> dict[str, Now]:
         camera = row.camera
         privacy = sites.stricter(camera.privacy, cast("Privacy", site.privacy)) if site else camera.privacy
         found[row.id] = Now(privacy, bool(site and site.blur_others), camera.hidden)
+    return found
+
+
+def of_erased(settings: Settings, sessions: sessionmaker[Session], rows: list[dict[str, Any]],
+              sizes: Mapping[str, tuple[int, int]], stopped: Callable[[], bool]) -> set[str]:
+    """Episodes that show somebody who was erased: by what the stream saw in that frame or just beside it, where a run
+    with other models or thresholds has given them other ids. Raises OSError when the topics cannot be read."""
+    from api.footage import Log
+
+    with sessions() as session:
+        if session.scalar(select(erased.Erased.digest).limit(1)) is None:
+            return set()
+    found, seen_by = set(), Log(settings)
+    try:
+        for row in rows:
+            for one in row["evidence"]:
+                if stopped() or row["id"] in found:
+                    break
+                looks = seen_by.looks(one["camera"], one["at"], one["at"] + 1)
+                ids = {id_ for seen in looks for face in seen.faces for id_ in (face.id, face.track) if id_}
+                with sessions() as session:
+                    gone = erased.erased(session, ids)
+                wide, high = sizes.get(one["face"].rpartition("#")[0], (0, 0))
+                x0, y0, x1, y1 = one["box"]
+                box = x0 / max(wide, 1), y0 / max(high, 1), x1 / max(wide, 1), y1 / max(high, 1)
+                if any(iou(box, seen.parts(face)) >= BESIDE for seen in looks for face in seen.faces
+                       if face.id in gone or face.track in gone):
+                    found.add(row["id"])
+    finally:
+        seen_by.close()
     return found
 
 
@@ -415,6 +450,10 @@ class Replaying:
                     far |= {"frames": far["frames"] + 1, "reached": frame.at}  # type: ignore[operator]
                 self._flow(flow, turn, gathered)
             rows = gathered.rows(run.id)
+            gone = of_erased(settings, self.sessions, rows, gathered.sizes, stopped)
+            if stopped():
+                raise edge.Stopped
+            rows = [row for row in rows if row["id"] not in gone]
         except edge.Stopped:
             pulse.over.set()
             pulse.join()
