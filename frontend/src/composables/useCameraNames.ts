@@ -1,0 +1,39 @@
+// What cameras are called, for pages that only get their ids; and which of them there are to choose from.
+import { useQuery } from '@tanstack/vue-query'
+import { computed } from 'vue'
+
+import { api, got } from '@/api/client'
+
+import { usePlace } from './usePlace'
+import { useSession } from './useSession'
+
+const page = (cursor?: string) => got(api.GET('/v1/cameras', { params: { query: { limit: 500, cursor } } }))
+type Camera = Awaited<ReturnType<typeof page>>['items'][number]
+
+export function useCameraNames() {
+  const place = usePlace()
+  const session = useSession()
+  const { data } = useQuery({
+    queryKey: ['cameras', 'names'],
+    queryFn: async () => {
+      const all: Camera[] = []
+      let next: string | null | undefined
+      do {
+        const some: Awaited<ReturnType<typeof page>> = await page(next ?? undefined)
+        all.push(...some.items)
+        next = some.next
+      } while (next)
+      return all
+    },
+    enabled: computed(() => session.may('cameras.view')),
+    staleTime: 60_000,
+  })
+  const every = computed(() => data.value ?? [])
+  const names = computed(() => new Map(every.value.map((one) => [one.id, one.name || one.id])))
+  return {
+    /** Of the chosen site. */
+    cameras: computed(() => every.value.filter((one) => !place.filter || one.site === place.filter)),
+    every,
+    nameOf: (id: string): string => names.value.get(id) ?? id,
+  }
+}
