@@ -82,7 +82,7 @@ def create_app(settings: Settings) -> Litestar:
         if settings.host.strip("[]") in LOOPBACK and host.strip("[]") not in LOOPBACK:
             raise ClientException(f"expected one of {', '.join(LOOPBACK)} as host, got {host!r}")
 
-    return Litestar(
+    app = Litestar(
         ROUTERS,
         lifespan=[alive],
         guards=[auth.guard],
@@ -105,3 +105,5 @@ def create_app(settings: Settings) -> Litestar:
         ),
         logging_config=None,
     )
+    problems.declare(app)
+    return app

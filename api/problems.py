@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import structlog
-from litestar import MediaType, Request, Response
+from litestar import Litestar, MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -14,7 +17,20 @@ log = structlog.get_logger()
 TYPE = "application/problem+json"
 TITLES = {400: "bad request", 401: "no login", 403: "not allowed", 404: "not found", 405: "no such method",
           409: "conflict", 413: "too large", 415: "wrong kind of content", 422: "cannot be taken",
-          429: "too many requests", 500: "fault", 503: "not ready"}  # fmt: skip
+          424: "no answer from elsewhere", 429: "too many requests", 500: "fault", 502: "no answer from elsewhere",
+          503: "not ready"}  # fmt: skip
+# What any route may answer besides, and what one that takes a body may.
+ANY, WITH_BODY = (400, 401, 403, 404, 409, 422, 424, 429, 503), (413, 415)
+
+
+class ProblemDetails(msgspec.Struct):
+    """RFC 9457; some problems say more, as `errors` with each fault of what came."""
+
+    type: str
+    title: str
+    status: int
+    detail: str  # what was expected and what came
+    instance: str  # path
 
 
 class Problem(HTTPException):
@@ -60,3 +76,17 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[dict[s
     content = {"type": "about:blank", "title": title, "status": status, "detail": detail,
                "instance": request.url.path, **more}
     return Response(content, status_code=status, media_type=TYPE or MediaType.JSON, headers=headers)
+
+
+def declare(app: Litestar) -> None:
+    """Every route's problems, in the OpenAPI document; and which routes want no login."""
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", ()):
+            if not isinstance(handler, HTTPRouteHandler) or "needs" not in handler.opt:
+                continue
+            codes = ANY + (() if handler.http_methods <= {"GET", "HEAD"} else WITH_BODY)
+            told = {code: ResponseSpec(ProblemDetails, description=TITLES[code], media_type=TYPE,
+                                       generate_examples=False) for code in codes}
+            handler.responses = told | dict(handler.responses or {})
+            if handler.opt.get("needs") == "public":
+                handler.security = [{}]

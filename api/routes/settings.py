@@ -27,8 +27,8 @@ class SettingView(msgspec.Struct):
     name: str  # in pipeline/settings.py
     environment: str  # the variable that sets it
     section: str  # under which it stands there
-    value: str | int | float | bool | None  # null: not set. Of a secret: "set" or "not set"
-    default: str | int | float | bool | None
+    value: str | float | bool | None  # null: not set. Of a secret: "set" or "not set"
+    default: str | float | bool | None
     changed: bool  # it is not the default
     secret: bool
     choices: list[str]  # empty: anything of its kind

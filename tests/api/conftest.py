@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from litestar.testing import TestClient
 from pydantic import SecretStr
 from sqlalchemy import Engine, NullPool, create_engine, text
@@ -130,3 +131,17 @@ def world(settings_in: Callable[[Path], AbstractContextManager[Settings]], postg
         own = settings.model_copy(update={"database": SecretStr(database), "vectors_port": vectors_server})
         with made(own) as everything:
             yield everything
+
+
+@pytest.fixture(scope="module")
+def served(world: World) -> Iterator[str]:
+    """The address at which the app of that world is served, as `maskwatch up` does it: in the loop it lives in."""
+    server = uvicorn.Server(uvicorn.Config(world.app.app, "127.0.0.1", process.free_port(), log_level="error",
+                                           lifespan="off", timeout_graceful_shutdown=2))
+    running = world.app.blocking_portal.start_task_soon(server.serve)
+    try:
+        assert process.wait_for(lambda: server.started, 20)
+        yield f"http://127.0.0.1:{server.config.port}"
+    finally:
+        server.should_exit = True
+        running.result(20)
