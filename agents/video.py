@@ -193,8 +193,10 @@ class Video:
         arriving = name in ("mpjpeg", "mjpeg", "jpeg_pipe") and self.kind == "http"
         self._arrival = arriving  # MJPEG over HTTP carries no times: FFmpeg invents 25 a second
         self._finite = self.kind == "file" or (self.kind == "http" and not arriving and bool(self._container.duration))
-        # What comes in bursts (segments, files) is played at its own speed; a camera's push is taken as it comes.
-        self._paced = self._start is None and (self.kind == "file" or (self.kind == "http" and not arriving))
+        # What comes in bursts (segments, files) is played at its own speed; a camera's push is taken as it comes: what
+        # has gathered while it was opened would else stay between us and the camera.
+        segments = self.kind == "http" and name in ("hls", "dash")
+        self._paced = self._start is None and (self._finite or segments)
 
     def analysed(self, width: int) -> None:
         """How wide pictures are analysed from now on; decoding follows from the next keyframe on."""

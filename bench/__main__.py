@@ -201,6 +201,21 @@ def inspection(
 
 
 @app.command()
+def video(
+    out: Out = BUILD,
+    data: Data = None,
+    seconds: Annotated[float, typer.Option(min=5, help="Counted in each run.")] = 20.0,
+) -> None:
+    """How late live video is in a browser (Chromium), passed on and blackened, and what it costs the API.
+
+    Example: python -m bench video --seconds 10
+    """
+    from bench import video as measurement
+
+    _run(lambda settings, say: measurement.measure(settings, seconds, say), out, data)
+
+
+@app.command()
 def report(
     out: Out = BUILD, page: Annotated[Path, typer.Option(help="Page whose figures are replaced.")] = PAGE
 ) -> None:

@@ -27,7 +27,7 @@ from agents.video import SourceError, Video
 from api.video import mp4
 from api.video.looks import Looks
 from pipeline import capture
-from pipeline.capture import JUMP, SECOND, Plane
+from pipeline.capture import SECOND, Plane
 from pipeline.messages import Camera, Outline
 from pipeline.settings import Settings
 
@@ -39,6 +39,7 @@ AGAIN = 3.0  # seconds in which a source that has failed is not tried again, how
 KEPT = 8 << 20  # bytes since the last keyframe that are kept for whoever joins; more are not
 BEHIND_BYTES, BEHIND = 12 << 20, 4.0  # a viewer's queue: bytes and seconds, after which it is skipped forward
 ASLEEP = 30.0  # seconds after which a viewer that takes nothing is forgotten
+STALL = mp4.SCALE // 2  # longer without a picture is no rhythm, media time
 KEYFRAME = 1.0  # seconds between keyframes of what is encoded here
 JPEG_WIDTH, JPEG_FPS, JPEG_QUALITY = 960, 10.0, 75
 PLAYABLE = {"yuv420p", "yuvj420p"}  # what browsers decode; 4:2:2, 4:4:4 and ten bits they do not
@@ -311,7 +312,7 @@ class Film:
             if encoder is None or (encoder.height, encoder.width) != bgr.shape[:2]:
                 if encoder is not None:
                     raise SourceError(f"{opened.public}: expected pictures of one size, got another")
-                encoder = _Encoder(bgr.shape[1], bgr.shape[0])
+                encoder = _Encoder(bgr.shape[1], bgr.shape[0], self.settings.video_fps)
             for key, data in encoder.encode(at, bgr):
                 if self.facts is None and key:
                     record = mp4.record(data)
@@ -347,11 +348,13 @@ class _Line:
 
     A browser takes a decoding time further off than twice the last picture's length for another stretch of film, and
     drops everything up to the next keyframe. So decoding times follow each other without a gap, each picture lasting as
-    long as the next is expected to be away, and what was guessed wrong is made up for in when it is shown."""
+    long as the next is expected to be away, and what was guessed wrong is made up for in when it is shown. Where
+    nothing came for a while there is no hole in media time, at which a player would have to stop and jump."""
 
     def __init__(self, rate: float) -> None:
         self.gap = round(mp4.SCALE / (rate if 0.2 <= rate <= 120 else 25))
         self.number = 0
+        self.stalled = 0  # how long nothing came before the packet before, if that was long
         self.last: int | None = None  # decoding time of the packet before, the source's
         self.true = 0  # the same in media time
         self.next = 0  # decoding time that the next fragment must have
@@ -361,13 +364,17 @@ class _Line:
         """`at`: µs UTC at which the picture was taken."""
         if self.last is not None:
             step = dts - self.last
-            if not 0 < step <= JUMP * mp4.SCALE // SECOND:  # it began anew, or nothing came for a while
+            if step <= 0 or step > max(4 * self.gap, STALL):  # it began anew, or nothing came for a while
+                if self.stalled and 0 < step <= 10 * mp4.SCALE:
+                    self.gap = step  # twice: it is as slow as that
+                self.stalled = max(step, 0)
                 step = self.gap
             else:
                 self.gap += (step - self.gap) // 8
+                self.stalled = 0
             self.true += step
         self.last = dts
-        lasts = max(1, self.true + self.gap - self.next)
+        lasts = min(max(self.true + self.gap - self.next, self.gap // 2, 1), self.gap + self.gap // 2)
         shown = self.true + shift
         data = mp4.fragment(self.number + 1, self.next, lasts, shown - self.next, key, sample)
         self.number += 1
@@ -383,11 +390,12 @@ class _Line:
 class _Encoder:
     """BGR pictures -> H.264, each at once, on this thread alone."""
 
-    def __init__(self, width: int, height: int) -> None:
+    def __init__(self, width: int, height: int, fps: float) -> None:
         self.width, self.height = width, height
         self._codec: Any = av.CodecContext.create("libx264", "w")
         self._codec.width, self._codec.height, self._codec.pix_fmt = width, height, "yuv420p"
         self._codec.time_base = Fraction(1, SECOND)
+        self._codec.framerate = Fraction(fps).limit_denominator(1000)  # of which the level follows that is announced
         self._codec.thread_count = 1
         self._codec.gop_size = 600  # keyframes are asked for by time
         self._codec.colorspace = 6  # BT.601, as `shrink` takes it; else browsers guess by the size
