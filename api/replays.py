@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,6 +27,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from api import live, pictures
 from api.differences import iou
 from api.ranges import wilson
+from api.replay_queue import LEASE, TURN
 from api.tables import erased, sites
 from api.tables.cameras import CameraRow
 from api.tables.replays import FOLDER, Replay, ReplayEpisode
@@ -41,9 +41,7 @@ if TYPE_CHECKING:
     from pipeline.flow import Models, Record
 
 log = structlog.get_logger()
-TURN, TELL = 1.0, 1.0  # seconds between two looks for work, and between two words of how far a run is
-NICE = 10  # of the worker: live work has about nine tenths of a core that both want
-LEASE = timedelta(seconds=15)  # without a sign of life, after which a worker counts as dead
+TELL = 1.0  # seconds between two words of how far a run is
 DEATHS = 3  # workers that may die of a run
 MOST_EPISODES = 10_000  # of a run, and of what it is compared with
 TRIALS = "trials"  # folder below data/models with weights that only replays use: <model>.<label>.tflite

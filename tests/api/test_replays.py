@@ -296,12 +296,13 @@ def test_what_the_log_no_longer_holds_is_said_before_it_starts(tables: Settings,
 
 
 @contextmanager
-def process(settings: Settings, slow: float) -> Iterator[subprocess.Popen[bytes]]:
+def process(settings: Settings, slow: float = 0, command: tuple[str, ...] = (str(WORKER),)
+            ) -> Iterator[subprocess.Popen[bytes]]:
     env = os.environ | {
         "MASKWATCH_KAFKA": settings.kafka, "MASKWATCH_TOPIC_PREFIX": settings.topic_prefix, "SLOW": str(slow),
         "MASKWATCH_DATABASE": settings.database.get_secret_value(), "MASKWATCH_DATA": str(settings.data),
         "PYTHONPATH": os.pathsep.join(sys.path), "MASKWATCH_THREADS": "1"}
-    one = subprocess.Popen([sys.executable, str(WORKER)], env=env)
+    one = subprocess.Popen([sys.executable, *command], env=env)
     try:
         yield one
     finally:
@@ -536,9 +537,10 @@ def test_with_the_real_models_other_weights_are_another_run(
     admin = as_("admin")
     runs = [made(admin, frames), made(admin, frames), made(admin, frames, models={"sface": "f32"}),
             made(admin, frames, settings={"face_score": 1})]
-    one = Replaying(tables, sessions)
-    while one.turn(threading.Event()):
-        pass
+    with process(tables, command=("-P", "-m", "cli.main", "replays")) as command:
+        until(sessions, lambda s: s.get_one(Replay, runs[-1]).state == "done", 120)
+        command.send_signal(signal.SIGTERM)
+        assert command.wait(30) == 0
     told = [admin.get(f"/v1/replays/{run}").json() for run in runs]
     assert [each["error"] for each in told] == [""] * 4
     assert told[0]["totals"] == told[1]["totals"]
