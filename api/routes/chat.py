@@ -3,7 +3,8 @@
 Socket, JSON both ways. To the server: `{"join": room, "since": seq}` (history after `seq` comes first),
 `{"leave": room}`, `{"room": room, "id": uuid, "text": …}` to say something, `{"read": room, "seq": …}`. From the
 server: `{"message": …}`, `{"joined": room, "last": seq, "people": […], "more": bool}`, `{"people": […], "room": room}`,
-`{"problem": …}`. Whoever was away joins again with the last `seq` they have and misses nothing.
+`{"problem": …}`, with `id` and `room` of what could not be said. Whoever was away joins again with the last `seq` they
+have and misses nothing.
 """
 
 from __future__ import annotations
@@ -372,15 +373,19 @@ class _Talk:
                 text = await self.socket.receive_text()
             except (WebSocketDisconnect, RuntimeError):
                 return
+            heard: _Heard | None = None
             try:
                 if len(text) > 16_384:
                     raise Problem(413, "too large", f"expected at most 16,384 characters, got {len(text)}")
-                await self._obey(msgspec.json.decode(text, type=_Heard))
+                heard = msgspec.json.decode(text, type=_Heard)
+                await self._obey(heard)
             except msgspec.MsgspecError as error:
                 await self._send({"problem": {"title": "cannot be taken", "status": 422, "detail": str(error)}})
             except HTTPException as error:
                 title = error.title if isinstance(error, Problem) else "error"
-                await self._send({"problem": {"title": title, "status": error.status_code, "detail": error.detail}})
+                about = {"id": str(heard.id), "room": heard.room} if heard and heard.id else {}
+                await self._send({"problem": {"title": title, "status": error.status_code, "detail": error.detail,
+                                              **about}})
 
     async def _obey(self, heard: _Heard) -> None:
         if heard.join:
