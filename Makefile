@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup dashboard run test lint types migration docs bench soak lock clean
+.PHONY: help setup dashboard run test lint types migration docs bench fuzz soak lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -61,6 +61,9 @@ docs: setup ## schemas, AsyncAPI document and the README's flow picture, from to
 
 bench: setup ## cameras per core against a naive loop; overhead; latency
 	$(BIN)/python -m bench
+
+fuzz: setup ## the OpenAPI document against the running API for SECONDS (600) a role: whatever it allows and forbids
+	FUZZ_SECONDS=$(or $(SECONDS),600) $(BIN)/python -m pytest tests/api/test_schema.py
 
 soak: setup ## the kill test with at least 50 events
 	$(BIN)/python -m bench.soak
