@@ -12,6 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm.exc import StaleDataError
 
 log = structlog.get_logger()
 TYPE = "application/problem+json"
@@ -64,6 +65,8 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[dict[s
     elif isinstance(error, IntegrityError):
         status, title = 409, TITLES[409]
         detail = f"it contradicts what is there: {str(error.orig).splitlines()[-1].removeprefix('DETAIL:').strip()}"
+    elif isinstance(error, StaleDataError):  # two removed the same thing at once
+        status, title, detail = 409, TITLES[409], "somebody else has changed or removed it just now; look again"
     elif isinstance(error, DataError):  # as NUL in an id that came in the path
         status, title, detail = 422, TITLES[422], "expected text and numbers that the tables can take"
     elif isinstance(error, OperationalError | PoolTimeout):
