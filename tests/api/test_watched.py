@@ -28,7 +28,8 @@ def test_one_alert_for_one_person_and_place(tables: Settings, sessions: sessionm
     person = enrolled.enrol(sessions, records)
     channel = "1" * 32
     with sessions() as session, session.begin():
-        session.add(Channel(id=channel, name="desk", kind="webhook", site="", language="en", options={}, pictures=False))
+        session.add(Channel(id=channel, name="desk", kind="webhook", site="", language="en", options={},
+                            pictures=False))
         list_ = WatchList(site="hall", name="Missing people")
         session.add(list_)
         session.flush()
