@@ -27,7 +27,7 @@ LETTERS = 5
 PEOPLE = 2000  # trajectories remembered
 
 
-class Counts(msgspec.Struct):
+class CountsNow(msgspec.Struct):
     """Faces by mask state."""
 
     worn: int = 0
@@ -38,13 +38,13 @@ class Counts(msgspec.Struct):
     def add(self, state: State) -> None:
         setattr(self, state, getattr(self, state) + 1)
 
-    def __iadd__(self, other: Counts) -> Counts:
+    def __iadd__(self, other: CountsNow) -> CountsNow:
         for state in STATES:
             setattr(self, state, getattr(self, state) + getattr(other, state))
         return self
 
 
-class Savings(msgspec.Struct):
+class SavingsNow(msgspec.Struct):
     """Dedup's ledger, over all cameras or one."""
 
     seen: int = 0
@@ -61,7 +61,7 @@ class Savings(msgspec.Struct):
         self.saved = (self.still + self.same_faces) / self.seen if self.seen else 0.0
 
 
-class CameraView(msgspec.Struct):
+class CameraNow(msgspec.Struct):
     """One camera as it is now."""
 
     camera: str
@@ -78,12 +78,12 @@ class CameraView(msgspec.Struct):
     dropped: int = 0
     error: str = ""
     looked: float | None = None  # seconds since its newest analysed frame; None = none seen yet
-    now: Counts = msgspec.field(default_factory=Counts)  # faces in the newest analysed frame
-    minute: Counts = msgspec.field(default_factory=Counts)  # tracks of the last minute by their last state
-    savings: Savings = msgspec.field(default_factory=Savings)
+    now: CountsNow = msgspec.field(default_factory=CountsNow)  # faces in the newest analysed frame
+    minute: CountsNow = msgspec.field(default_factory=CountsNow)  # tracks of the last minute by their last state
+    savings: SavingsNow = msgspec.field(default_factory=SavingsNow)
 
 
-class EpisodeView(msgspec.Struct):
+class EpisodeNow(msgspec.Struct):
     """One breach, without its pictures: nobody has logged in here."""
 
     id: str
@@ -98,7 +98,7 @@ class EpisodeView(msgspec.Struct):
     reason: str
 
 
-class LetterView(msgspec.Struct):
+class LetterNow(msgspec.Struct):
     id: str
     stage: str
     reason: str
@@ -110,7 +110,7 @@ class _Looked:
 
     def __init__(self) -> None:
         self.at = 0
-        self.now = Counts()
+        self.now = CountsNow()
         self.tracks: dict[str, tuple[int, State]] = {}
         self.ledger: Ledger | None = None
 
@@ -124,7 +124,7 @@ class Summary:
         self.looked: dict[str, _Looked] = {}
         self.open: dict[str, bool] = {}  # trajectory id -> still open
         self.episodes: dict[str, Episode] = {}
-        self.letters: deque[LetterView] = deque(maxlen=LETTERS)
+        self.letters: deque[LetterNow] = deque(maxlen=LETTERS)
 
     def fold(self, message: Any) -> None:
         match message:
@@ -146,7 +146,7 @@ class Summary:
                     newest = sorted(self.episodes.values(), key=lambda episode: episode.start)[-EPISODES:]
                     self.episodes = {episode.id: episode for episode in newest}
             case DeadLetter():
-                self.letters.append(LetterView(message.id, message.stage, message.reason, message.at))
+                self.letters.append(LetterNow(message.id, message.stage, message.reason, message.at))
 
     def remove(self, topic: str, camera: str) -> None:
         """A tombstone came."""
@@ -160,7 +160,7 @@ class Summary:
         seen = self.looked.setdefault(faces.camera, _Looked())
         if faces.at < seen.at:
             return  # a message handled twice
-        seen.at, seen.now = faces.at, Counts()
+        seen.at, seen.now = faces.at, CountsNow()
         for face in faces.faces:
             seen.now.add(face.state)
             if face.track:
@@ -168,13 +168,13 @@ class Summary:
         seen.tracks = {track: look for track, look in seen.tracks.items() if faces.at - look[0] <= MINUTE}
         seen.ledger = faces.ledger or seen.ledger
 
-    def camera_views(self, now: int) -> list[CameraView]:
+    def camera_views(self, now: int) -> list[CameraNow]:
         views = []
         for camera in sorted(self.cameras.keys() | self.status.keys()):
             wish, status, seen = self.cameras.get(camera), self.status.get(camera), self.looked.get(camera)
             if wish is None and status is not None and status.state == "stopped":
                 continue  # removed
-            view = CameraView(camera, wish.name if wish else "", wish.rendered if wish else False)
+            view = CameraNow(camera, wish.name if wish else "", wish.rendered if wish else False)
             if status:
                 view.state, view.since, view.error = status.state, status.since, status.error
                 view.age = max(now - status.at, 0) / 1e6
@@ -195,10 +195,10 @@ class Summary:
             views.append(view)
         return views
 
-    def episode_views(self, most: int = 20) -> list[EpisodeView]:
+    def episode_views(self, most: int = 20) -> list[EpisodeNow]:
         newest = sorted(self.episodes.values(), key=lambda episode: (episode.start, episode.id), reverse=True)[:most]
         return [
-            EpisodeView(
+            EpisodeNow(
                 each.id,
                 each.person,
                 each.state,

@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 
 from agents import broker
 from agents.lag import Lag, Look, Size, measure
-from api.summary import CameraView, Counts, EpisodeView, LetterView, Savings, Summary
+from api.summary import CameraNow, CountsNow, EpisodeNow, LetterNow, SavingsNow, Summary
 from pipeline import capture, topics
 from pipeline.messages import BadMessage
 from pipeline.settings import Settings
@@ -45,16 +45,16 @@ class Report(msgspec.Struct):
     answered: float | None  # seconds since it last did; None = not since this process started
     caught_up: bool  # the summary has read everything there was when this process started
     fault: str  # why not
-    cameras: list[CameraView]
-    now: Counts
-    minute: Counts
+    cameras: list[CameraNow]
+    now: CountsNow
+    minute: CountsNow
     people: int  # on their way right now
-    savings: Savings
-    episodes: list[EpisodeView]
+    savings: SavingsNow
+    episodes: list[EpisodeNow]
     stages: tuple[Lag, ...]
     topics: tuple[Size, ...]
     dead_letters: int  # on the topic
-    letters: list[LetterView]  # the newest
+    letters: list[LetterNow]  # the newest
     unreadable: int  # messages that were not what their topic promises
 
 
@@ -94,7 +94,7 @@ class Watch:
         now = time.time_ns() // 1000
         with self._lock:
             cameras = self.summary.camera_views(now)
-            counts, minute, savings = Counts(), Counts(), Savings()
+            counts, minute, savings = CountsNow(), CountsNow(), SavingsNow()
             for view in cameras:
                 counts += view.now
                 minute += view.minute

@@ -68,7 +68,7 @@ class AlertWhole(msgspec.Struct):
     deliveries: list[DeliveryView]
 
 
-class Hours(msgspec.Struct):
+class AlertHours(msgspec.Struct):
     """A part of every week."""
 
     days: Annotated[list[Annotated[int, Meta(ge=1, le=7)]], Meta(min_length=1, max_length=7)] = msgspec.field(
@@ -96,7 +96,7 @@ class RuleWish(msgspec.Struct):
     states: Annotated[list[Literal["none", "incorrect"]], Meta(max_length=2)] = []
     lists: Annotated[list[MadeId], Meta(max_length=200)] = []  # of a rule about people: watch-lists; empty: every one
     seconds: Seconds = 0.0  # an episode lasts, a camera is down at least so long
-    hours: Annotated[list[Hours], Meta(max_length=50)] = []  # empty: always
+    hours: Annotated[list[AlertHours], Meta(max_length=50)] = []  # empty: always
     timezone: Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_+/-]+$")] = "Asia/Shanghai"
     cooldown: Seconds = 0.0  # after an alert, in which the same camera or person makes no other
     cooldown_by: Literal["camera", "person"] = "camera"

@@ -104,7 +104,7 @@ class Read(msgspec.Struct):
     seq: fields.Micros
 
 
-class Kept(msgspec.Struct):
+class PictureKept(msgspec.Struct):
     """A picture that can be sent with a message."""
 
     picture: str
@@ -278,7 +278,7 @@ def present(db: Db, who: By, room: RoomPath) -> list[Person]:
 
 @post("/rooms/{room:str}/pictures", opt=needs("chat.add"), sync_to_thread=True,
       request_max_body_size=uploads.MOST_BYTES + 65536, summary="Put a picture where a message can show it")
-def upload(db: Db, who: By, settings: Config, room: RoomPath, data: MultipartBody[Picture]) -> Kept:
+def upload(db: Db, who: By, settings: Config, room: RoomPath, data: MultipartBody[Picture]) -> PictureKept:
     """JPEG, PNG or WebP; encoded anew, without EXIF. Its name then goes into a message's `pictures`."""
     subject(db, who, room, "chat.add")
     try:
@@ -288,7 +288,7 @@ def upload(db: Db, who: By, settings: Config, room: RoomPath, data: MultipartBod
     name = f"{pictures_of(room)}{hashlib.sha256(made.jpeg).hexdigest()[:32]}.jpg"
     pictures.store(settings).put(name, made.jpeg)
     audit.write(db, who.id, "chat.picture", room, address=who.address)
-    return Kept(name)
+    return PictureKept(name)
 
 
 @get("/rooms/{room:str}/pictures/{name:str}", opt=needs("chat.view"), sync_to_thread=True, media_type="image/jpeg",

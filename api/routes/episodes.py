@@ -89,7 +89,7 @@ class EvidenceView(msgspec.Struct):
     look_score: float
 
 
-class LegView(msgspec.Struct):
+class EpisodeLeg(msgspec.Struct):
     """A stretch of the person's route."""
 
     camera: str
@@ -116,7 +116,7 @@ class EpisodeWhole(msgspec.Struct):
 
     episode: EpisodeView
     evidence: list[EvidenceView]
-    legs: list[LegView]
+    legs: list[EpisodeLeg]
     history: list[StepView]
 
 
@@ -277,7 +277,7 @@ def one(db: Db, who: By, id: StreamId) -> EpisodeWhole:
         view(row, scope),
         [EvidenceView(e.key, e.camera, e.at, e.box, e.look, e.look_score) for e in looks
          if scope.covers(e.site, e.camera)],
-        [LegView(leg.camera, leg.start, leg.end, (leg.east, leg.north) if leg.east is not None else None,  # type: ignore[arg-type]
+        [EpisodeLeg(leg.camera, leg.start, leg.end, (leg.east, leg.north) if leg.east is not None else None,  # type: ignore[arg-type]
                  leg.state) for leg in legs if scope.covers(leg.site, leg.camera)],
         history(db, id),
     )

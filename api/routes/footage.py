@@ -65,7 +65,7 @@ class FrameView(msgspec.Struct):
     shown: Shown  # whole; changed: areas are black or faces blurred; withheld: not before its faces are known
 
 
-class GapView(msgspec.Struct):
+class FootageGap(msgspec.Struct):
     """A part of the stretch of which there are no pictures."""
 
     start: int  # µs UTC
@@ -73,7 +73,7 @@ class GapView(msgspec.Struct):
     ended: bool  # the camera's stream stopped; else pictures were thinned out, or lost
 
 
-class Kept(msgspec.Struct):
+class FootageKept(msgspec.Struct):
     """What there is of a stretch."""
 
     camera: str
@@ -83,7 +83,7 @@ class Kept(msgspec.Struct):
     newest: int | None  # and ends here
     every: int  # µs between two frames: a long stretch is only sampled; 0: these are all
     frames: list[FrameView]  # by time
-    gaps: list[GapView]
+    gaps: list[FootageGap]
     next: int | None  # `since` of the next part; null: this is all
     longest: int = LONGEST  # µs that a clip may last
 
@@ -121,7 +121,7 @@ class EpisodeFootage(msgspec.Struct):
 @get("/cameras/{camera:str}/footage", opt=needs("cameras.view"), sync_to_thread=True,
      summary="The pictures of a camera that are still there")
 def listed(request: Request[Any, Any, Any], db: Db, who: By, camera: TheCamera, since: Since, until: Until,
-           limit: Limit = 600) -> Kept:
+           limit: Limit = 600) -> FootageKept:
     """Of up to two minutes, each; of a longer stretch, samples at equal distances. Answers within about a second: what
     is not through by then goes on at `next`."""
     row = find(db, who, camera)
@@ -138,11 +138,11 @@ def listed(request: Request[Any, Any, Any], db: Db, who: By, camera: TheCamera, 
     there = min(until, found.next or until, (found.newest or since) + 1)
     gaps = footage.holes(frames, found.ends, since, max(since, there), found.every)
     _looked(db, who, row, since, until, "list")
-    return Kept(
+    return FootageKept(
         camera, since, until, found.oldest, found.newest, found.every,
         [FrameView(head.at, head.width, head.height, "changed" if found.every and veil.blurs(head) else
                    veil.shown(head)) for head in frames],
-        [GapView(each.start, each.end, each.ended) for each in gaps], found.next,
+        [FootageGap(each.start, each.end, each.ended) for each in gaps], found.next,
     )  # fmt: skip
 
 

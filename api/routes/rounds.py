@@ -28,7 +28,7 @@ LONGEST = timedelta(days=62)  # of a plan asked for at once
 EARLY = timedelta(minutes=30)  # so long before its planned time a round may be started and still be that one
 
 
-class Place(msgspec.Struct):
+class CheckpointPlace(msgspec.Struct):
     """A checkpoint as it is planned: by latitude and longitude, or in metres on the site plan."""
 
     name: fields.Name
@@ -47,7 +47,7 @@ class Plan(msgspec.Struct):
 
     site: fields.SiteId
     name: fields.Name
-    checkpoints: Annotated[list[Place], Meta(max_length=200)]
+    checkpoints: Annotated[list[CheckpointPlace], Meta(max_length=200)]
     about: fields.Words = ""
     active: bool = True
     ordered: bool = False
@@ -213,7 +213,7 @@ def _planned(db: Session, row: Round) -> Planned:
                         .order_by(Checkpoint.number))
     return Planned(
         row.site, row.name,
-        [Place(p.name, p.id, p.note, p.lat, p.lon, p.plan, p.east, p.north, p.radius) for p in points],
+        [CheckpointPlace(p.name, p.id, p.note, p.lat, p.lon, p.plan, p.east, p.north, p.radius) for p in points],
         row.about, row.active, row.ordered, list(row.days), list(row.times), row.zone, row.within, row.id,
     )  # fmt: skip
 

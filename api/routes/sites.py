@@ -31,7 +31,7 @@ TimeZone = Annotated[str, Meta(min_length=1, max_length=64, description="IANA na
 Bearing = Annotated[float, Meta(ge=-360, le=360, description="of the plan's north, degrees clockwise from true north")]
 
 
-class Place(msgspec.Struct):
+class SitePlace(msgspec.Struct):
     """Where the plan's point 0, 0 lies on the globe."""
 
     latitude: fields.Lat
@@ -47,7 +47,7 @@ class NewSite(msgspec.Struct):
     time_zone: TimeZone = "UTC"
     privacy: Privacy = "pseudonymous"
     blur_others: bool = False
-    origin: Place | None = None
+    origin: SitePlace | None = None
 
 
 class SiteChange(msgspec.Struct):
@@ -57,7 +57,7 @@ class SiteChange(msgspec.Struct):
     time_zone: TimeZone | UnsetType = UNSET
     privacy: Privacy | UnsetType = UNSET
     blur_others: bool | UnsetType = UNSET
-    origin: Place | UnsetType | None = UNSET
+    origin: SitePlace | UnsetType | None = UNSET
 
 
 class SiteView(msgspec.Struct):
@@ -107,7 +107,7 @@ def _time_zone(name: str) -> str:
     return name
 
 
-def _place(row: Site, origin: Place | None) -> None:
+def _place(row: Site, origin: SitePlace | None) -> None:
     row.latitude = origin.latitude if origin else None
     row.longitude = origin.longitude if origin else None
     row.bearing = origin.bearing if origin else None

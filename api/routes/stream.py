@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.auth import PUBLIC, needs
 from api.dependencies import By, Db
 from api.publish import Producer
-from api.summary import Counts, Savings
+from api.summary import CountsNow, SavingsNow
 from api.tables.cameras import CameraRow
 from api.watch import Report, Watch
 
@@ -56,7 +56,7 @@ def status(request: Request[Any, Any, Any], db: Db, who: By) -> Report:
         return report
     mine = set(db.scalars(select(CameraRow.id).where(scope.where(CameraRow.site, CameraRow.id))))
     views = [view for view in report.cameras if view.camera in mine]
-    now, minute, savings = Counts(), Counts(), Savings()
+    now, minute, savings = CountsNow(), CountsNow(), SavingsNow()
     for view in views:
         now += view.now
         minute += view.minute

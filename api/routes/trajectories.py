@@ -53,7 +53,7 @@ class LegView(msgspec.Struct):
     face: str  # id of the best face; empty: none
 
 
-class GapView(msgspec.Struct):
+class RouteGap(msgspec.Struct):
     """A stretch that nobody saw, between two legs."""
 
     after: int  # number of the leg before
@@ -76,7 +76,7 @@ class TrajectoryView(msgspec.Struct):
     cameras: list[str]  # in order of time
     metres: float  # between cameras, as far as their places are known
     legs: list[LegView]
-    gaps: list[GapView]
+    gaps: list[RouteGap]
 
 
 class Feature(msgspec.Struct):
@@ -134,7 +134,7 @@ def views(db: Session, scope: Scope, rows: Sequence[TrajectoryRow]) -> list[Traj
 
 def _view(row: TrajectoryRow, legs: list[LegRow]) -> TrajectoryView:
     numbers = {leg.number for leg in legs}
-    gaps = [GapView(number, gap["start"], gap["end"], gap["probability"], gap["metres"])
+    gaps = [RouteGap(number, gap["start"], gap["end"], gap["probability"], gap["metres"])
             for number, gap in enumerate(row.gaps) if {number, number + 1} <= numbers]
     return TrajectoryView(
         row.id, row.site, legs[0].start, max(leg.end for leg in legs), row.closed, legs[-1].state,

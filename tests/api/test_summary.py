@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.summary import Counts, Summary
+from api.summary import CountsNow, Summary
 from pipeline.messages import (
     Camera,
     CameraStatus,
@@ -43,8 +43,8 @@ def test_now_is_the_newest_frame_and_the_minute_counts_people_not_looks() -> Non
     (view,) = summary.camera_views(T + SECOND)
     assert (view.name, view.state, view.age, view.looked) == ("Gate", "up", 1.0, 1.0)
     assert (view.analysed_width, view.analysed_why, view.analysed_face) == (1280, "faces", 26.1)
-    assert view.now == Counts(worn=1, incorrect=1, unknown=1)
-    assert view.minute == Counts(worn=1, incorrect=1)
+    assert view.now == CountsNow(worn=1, incorrect=1, unknown=1)
+    assert view.minute == CountsNow(worn=1, incorrect=1)
 
 
 def test_what_is_old_is_not_now() -> None:
@@ -52,9 +52,9 @@ def test_what_is_old_is_not_now() -> None:
     summary.fold(Camera("gate", (Source("file.mp4"),)))
     summary.fold(faces(T, face(0, "none", "a", T)))
     (soon,), (late,), (later,) = (summary.camera_views(T + wait * SECOND) for wait in (9, 30, 90))
-    assert (soon.now, soon.minute) == (Counts(none=1), Counts(none=1))
-    assert (late.now, late.minute) == (Counts(), Counts(none=1))
-    assert (later.now, later.minute, later.looked) == (Counts(), Counts(), 90.0)
+    assert (soon.now, soon.minute) == (CountsNow(none=1), CountsNow(none=1))
+    assert (late.now, late.minute) == (CountsNow(), CountsNow(none=1))
+    assert (later.now, later.minute, later.looked) == (CountsNow(), CountsNow(), 90.0)
 
 
 def test_a_message_handled_twice_and_an_older_one_change_nothing() -> None:
@@ -64,7 +64,7 @@ def test_a_message_handled_twice_and_an_older_one_change_nothing() -> None:
         summary.fold(message)
     summary.fold(CameraStatus("gate", T, "up", T))
     (view,) = summary.camera_views(T)
-    assert view.now == Counts(worn=1)
+    assert view.now == CountsNow(worn=1)
     assert (view.savings.seen, view.savings.saved) == (10, 0.8)
 
 
