@@ -26,6 +26,7 @@ from api.problems import Problem
 from api.publish import Producer
 from api.routes import ROUTERS
 from api.video.films import Films
+from api.video.mediamtx import Door
 from api.watch import Watch
 from pipeline.settings import Settings
 
@@ -47,6 +48,8 @@ def create_app(settings: Settings) -> Litestar:
         app.state.producer = Producer(settings, make)
         app.state.producer.start()
         app.state.films = Films(settings, app.state.watch.begun)
+        door = Door(settings, make)
+        door.start()
         app.state.footage, app.state.clips = Log(settings), Clips()
         figures = metrics.register(app)
         try:
@@ -54,6 +57,7 @@ def create_app(settings: Settings) -> Litestar:
         finally:
             metrics.unregister(figures)
             await app.state.films.stop()
+            await sync_to_thread(door.stop)
             await sync_to_thread(app.state.producer.stop)
             await sync_to_thread(app.state.clips.close)
             await sync_to_thread(app.state.footage.close)

@@ -70,8 +70,9 @@ class Settings(BaseSettings):
     video_width: int = Field(default=1280, ge=160, le=3840, description="widest live video that is encoded anew, pixels")
     video_fps: float = Field(default=15.0, ge=1, le=60, description="most pictures a second of live video that is "
                              "encoded anew")
-    mediamtx: str = Field(default="", description="http(s)://host:port of a MediaMTX as browsers reach it (WebRTC); "
+    mediamtx: str = Field(default="", description="http(s)://host:port at which browsers reach a MediaMTX's WebRTC; "
                           "empty = live video is served by the API alone")
+    mediamtx_api: str = Field(default="", description="and http(s)://host:port of its control API, as we reach it")
 
     # what may be asked for over the network
     camera_files: bool = Field(default=False, description="cameras added through the API may be files, folders and "

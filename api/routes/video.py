@@ -13,26 +13,32 @@ from typing import Annotated, Any, cast
 
 import msgspec
 import structlog
-from litestar import Request, Router, WebSocket, get, websocket
+from litestar import Request, Router, WebSocket, get, post, websocket
 from litestar.concurrency import sync_to_thread
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, WebSocketDisconnect
 from litestar.openapi import ResponseSpec
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
+from litestar.status_codes import HTTP_204_NO_CONTENT
+from msgspec import Meta
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from api.auth import identify, needs
-from api.dependencies import By, Db
+from api.auth import PUBLIC, identify, needs
+from api.dependencies import By, Config, Db
+from api.fields import CLEAN
 from api.live import Hub, Listener
 from api.permissions import Who
 from api.problems import Problem
 from api.routes.cameras import find
 from api.tables import audit
 from api.tables.cameras import CameraRow
+from api.video import mediamtx
 from api.video.films import Busy, Code, Fault, Films, Piece, Viewer, Wanted, wanted
 from pipeline import capture
 from pipeline.messages import Camera
+from pipeline.settings import Settings
 
 log = structlog.get_logger()
 
@@ -66,6 +72,7 @@ class SourceVideo(msgspec.Struct):
     mime: str | None  # of the stream; null: nobody has watched it yet, the stream says
     transcoded: bool | None
     why: str | None  # it is transcoded; empty: it is not
+    whep: str  # address for WebRTC (WHEP) from MediaMTX, for a few minutes; empty: not to be had there
 
 
 class CameraVideo(msgspec.Struct):
@@ -225,7 +232,7 @@ class Show:
 
 
 @get("/{camera:str}/video", opt=needs("cameras.view"), sync_to_thread=True, summary="How a camera can be watched live")
-def how(request: Request[Any, Any, Any], db: Db, who: By, camera: FromPath[str]) -> CameraVideo:
+def how(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, camera: FromPath[str]) -> CameraVideo:
     """Source by source; nothing is opened to find out. The first is what is shown when no source is asked for."""
     access = _of(who, find(db, who, camera))
     films: Films = request.app.state.films
@@ -236,9 +243,39 @@ def how(request: Request[Any, Any, Any], db: Db, who: By, camera: FromPath[str])
         sources.append(SourceVideo(
             number, source.kind, source.width, number == access.order[0], f"{base}/stream?source={number}",
             f"{base}/mjpeg?source={number}", facts.mime if facts else None, facts.transcoded if facts else None,
-            facts.why if facts else None,
+            facts.why if facts else None, _whep(db, settings, access, number),
         ))  # fmt: skip
     return CameraVideo(camera, access.camera.running, len(access.camera.hidden), access.boxes, sources)
+
+
+def _whep(db: Session, settings: Settings, access: Access, source: int) -> str:
+    name = mediamtx.path(access.camera.camera, source)
+    if not (settings.mediamtx and settings.mediamtx_api and mediamtx.readable(db, name)):
+        return ""
+    return f"{settings.mediamtx.rstrip('/')}/{name}/whep?ticket={mediamtx.ticket(db, access.who, name)}"
+
+
+class Reader(msgspec.Struct):
+    """What MediaMTX tells of somebody who wants something of it."""
+
+    action: Annotated[str, Meta(max_length=40)] = ""
+    path: Annotated[str, Meta(max_length=120, pattern=CLEAN)] = ""
+    query: Annotated[str, Meta(max_length=2000, pattern=CLEAN)] = ""
+    protocol: Annotated[str, Meta(max_length=40)] = ""
+
+
+@post("/mediamtx", opt=needs(PUBLIC), sync_to_thread=True, status_code=HTTP_204_NO_CONTENT,
+      summary="MediaMTX asks whether somebody may read")
+def admit(db: Db, data: JSONBody[Reader]) -> None:
+    """For `authHTTPAddress`. Only WebRTC with a ticket, of a camera that runs, without privacy areas, that the ticket's
+    holder may watch; 401 for everything else."""
+    refused = Problem(401, "not admitted", "expected a reader by WebRTC with a ticket for this path")
+    if data.action != "read" or data.protocol != "webrtc":
+        raise refused
+    who, row = mediamtx.holder(db, data.path, data.query), mediamtx.readable(db, data.path)
+    if who is None or row is None or not who.may("cameras.view", row.site, row.id):
+        raise refused
+    audit.write(db, who.id, "camera.watch", row.id, site=row.site, camera=row.id, by="mediamtx", path=data.path)
 
 
 @websocket("/{camera:str}/video/stream", opt=needs("cameras.view"))
@@ -364,4 +401,6 @@ async def mjpeg(request: Request[Any, Any, Any], camera: FromPath[str], source: 
                   headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
-router = Router("/v1/cameras", route_handlers=[how, stream, mjpeg], tags=["live video"])
+router = Router("/v1", route_handlers=[
+    Router("/cameras", route_handlers=[how, stream, mjpeg]), Router("/video", route_handlers=[admit]),
+], tags=["live video"])  # fmt: skip

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,15 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session, sessionmaker
 from streaming import rtsp as rtsp
 
+from api import auth
 from api.db import now
+from api.routes.video import _of, _whep
 from api.tables.audit import Audit
+from api.tables.cameras import CameraRow
 from api.tables.users import Grant
 from api.video import mp4
 from api.video.films import BEHIND_BYTES, Fault, Film, Films, Piece, Viewer, wanted
+from api.video.mediamtx import Door
 from infra.local import process
 from pipeline.messages import Camera, CameraStatus, Face, Faces, Source
 from pipeline.settings import Settings
@@ -451,3 +456,67 @@ def test_an_rtsp_camera(admin: TestClient[Any], rtsp: Callable[..., Any]) -> Non
     assert len(got.pictures()) >= 59
     assert (got.code, got.fault["code"]) == (4503, "camera")
     assert time.monotonic() - killed[0] < 10
+
+
+def test_mediamtx_asks_and_is_watched_over(admin: TestClient[Any], as_: As, tables: Settings) -> None:
+    kicked: list[str] = []
+
+    class Media(BaseHTTPRequestHandler):
+        """As much of MediaMTX's control API as is used."""
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            items = [{"name": name, "readers": [] if name in kicked else [{"type": "webRTCSession", "id": name}]}
+                     for name in ("gate-0", "yard-0")]
+            self._say(json.dumps({"pageCount": 1, "items": items}).encode())
+
+        def do_POST(self) -> None:
+            kicked.append(self.path.removeprefix("/v3/webrtcsessions/kick/"))
+            self._say(b"{}")
+
+        def _say(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    media = ThreadingHTTPServer(("127.0.0.1", 0), Media)
+    threading.Thread(target=media.serve_forever, daemon=True).start()
+    viewer = as_("viewer", site="hall")
+    assert viewer.get("/v1/cameras/gate/video").json()["sources"][0]["whep"] == ""  # none is configured
+    own = tables.model_copy(update={"mediamtx": "https://media.example", "mediamtx_api":
+                                    f"http://127.0.0.1:{media.server_port}"})
+    make = admin.app.state.sessions
+    with make() as db:
+        who = auth.recognise(db, viewer.headers["authorization"][7:], tables)
+        assert who
+        address = _whep(db, own, _of(who, db.get_one(CameraRow, "gate")), 0)
+    assert address.startswith("https://media.example/gate-0/whep?ticket=")
+    asks = {"action": "read", "path": "gate-0", "protocol": "webrtc", "query": address.split("?")[1], "user": "",
+            "password": "", "token": "", "ip": "127.0.0.1", "id": "x"}
+
+    def asked(**other: str) -> int:
+        return admin.post("/v1/video/mediamtx", json=asks | other, headers={"authorization": ""}).status_code
+
+    assert asked() == 204
+    for other in ({"path": "gate-1"}, {"path": "yard-0"}, {"action": "publish"}, {"protocol": "hls"}, {"query": ""},
+                  {"query": asks["query"][:-1] + "x"}, {"query": "ticket=a.1.b"}, {"path": "nothing"}):
+        assert asked(**other) == 401, other
+    door = Door(own, make)
+    door.start()
+    time.sleep(1.5)
+    assert kicked == []
+    admin.put("/v1/cameras/gate/hidden", json={"areas": [SQUARE]})
+    assert asked() == 401
+    until = time.monotonic() + 5
+    while not kicked and time.monotonic() < until:
+        time.sleep(0.1)
+    assert kicked[:1] == ["gate-0"]
+    assert "yard-0" not in kicked
+    with make() as db:
+        assert _whep(db, own, _of(who, db.get_one(CameraRow, "gate")), 0) == ""
+    door.stop()
+    media.shutdown()
+    media.server_close()
