@@ -433,3 +433,39 @@ def test_a_recording_chooses_its_width_and_a_replay_of_its_frames_says_the_same(
     assert {message.width for message in faces} == {960, 1920}
     assert len(tracks) == 1  # through every change of width
     assert next(video.frames(camera, start=1)).width == 960  # where nobody says what was seen
+
+
+@pytest.mark.parametrize("name", ["joined.mp4", "folder"])
+def test_who_follows_another_player_of_a_recording_is_where_that_one_is(
+    clip: Clip, draw: Any, read_number: Number, tmp_path: Path, name: str
+) -> None:
+    """The second begins a second later, in the middle, and comes round with the first."""
+    source = clip(name, seconds=2, gop=10) if name != "folder" else tmp_path
+    if name == "folder":
+        for i in range(10):
+            cv2.imwrite(str(tmp_path / f"{i}.png"), draw(i, 320, 180))
+    seen: list[list[tuple[int, int]]] = [[], []]
+    stop = threading.Event()
+
+    def play(which: int, opened: Any) -> None:
+        with opened:
+            for at, picture in opened:
+                seen[which].append((at, read_number(capture.shrink(picture, 960)[1])))
+
+    first = video.open(str(source), 5, loop=True, stop=stop)
+    threads = [threading.Thread(target=play, args=(0, first))]
+    threads[0].start()
+    time.sleep(1)
+    second = video.open(str(source), 5, loop=True, stop=stop, follow=lambda: first.begun)
+    threads.append(threading.Thread(target=play, args=(1, second)))
+    threads[1].start()
+    time.sleep(2.6)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert seen[1][0][1] > 0  # not from the beginning
+    assert len(seen[1]) > 10
+    each = 40_000 if name != "folder" else 200_000  # µs from one number to the next
+    for at, number in seen[1]:
+        near = min(seen[0], key=lambda other: abs(other[0] - at))
+        assert abs((number - near[1]) * each - (at - near[0])) <= 40_000 or abs(number - near[1]) > 8  # round the end
