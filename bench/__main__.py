@@ -216,6 +216,24 @@ def video(
 
 
 @app.command()
+def load(
+    out: Out = BUILD,
+    data: Data = None,
+    viewers: Annotated[int, typer.Option(min=1, help="On the live feed.")] = 200,
+    rate: Annotated[float, typer.Option(min=1, help="Reads a second.")] = 50.0,
+    seconds: Annotated[float, typer.Option(min=5, help="Of each run.")] = 30.0,
+    repeats: Repeats = 3,
+) -> None:
+    """Times of the API's reads and of its live events under many viewers, over tables with a day of rows.
+
+    Example: python -m bench load --viewers 50 --rate 20 --seconds 10 --repeats 1
+    """
+    from bench import load as measurement
+
+    _run(lambda settings, say: measurement.measure(settings, viewers, rate, seconds, repeats, say), out, data)
+
+
+@app.command()
 def report(
     out: Out = BUILD, page: Annotated[Path, typer.Option(help="Page whose figures are replaced.")] = PAGE
 ) -> None:
