@@ -33,6 +33,7 @@ from api.tables.audit import Audit
 from api.tables.cameras import CameraRow, columns
 from api.tables.episodes import EpisodeRow
 from api.tables.replays import FOLDER, Replay, ReplayEpisode
+from api.tables.sightings import Sighting
 from api.tables.trajectories import TrajectoryRow
 from pipeline import messages
 from pipeline.flow import Flow
@@ -186,10 +187,11 @@ def test_against_what_was_recorded_live(tables: Settings, sessions: sessionmaker
     admin, records = as_("admin"), list(Flow(tables, scenes.Models()).run(recorded))
     with folding(tables, sessions):
         publish(tables, *((r.topic, r.message) for r in records if r.topic in ("faces", "trajectories", "episodes")))
-        last = [r.message.id for r in records if r.topic == "trajectories"][-1]
-        until(sessions, lambda s: s.scalar(select(func.count()).select_from(EpisodeRow)) and s.get(TrajectoryRow, last))
-        until(sessions, lambda s: s.scalar(select(func.count()).select_from(EpisodeRow).where(
-            EpisodeRow.status == "closed")))
+        newest = {r.message.id: r.message.at for r in records if r.topic == "trajectories"}
+        looks = sum(len(r.message.faces) for r in records if r.topic == "faces")
+        until(sessions, lambda s: dict(s.execute(select(TrajectoryRow.id, TrajectoryRow.at)).all()) == newest)
+        until(sessions, lambda s: s.scalar(select(func.sum(Sighting.looks))) == looks)
+        until(sessions, lambda s: s.scalars(select(EpisodeRow.status)).all() == ["closed"])
     same, half = made(admin, recorded), made(admin, recorded, since=recorded[0].at + 2_000_000)
     run_all(tables, sessions)
     told = diff(admin, same, "live", kind="same")
@@ -316,10 +318,20 @@ def test_a_worker_that_is_killed_leaves_nothing_and_a_cancelled_run_ends(
     admin = as_("admin")
     whole = made(admin, recorded)
     run_all(tables, sessions)
-    run = made(admin, recorded)
-    with process(tables, 0.05) as one:
+    cancelled, run = made(admin, recorded), made(admin, recorded)
+    with process(tables, 0.1) as one:
+        until(sessions, lambda s: s.get_one(Replay, cancelled).frames > 4, 60)
+        assert admin.delete(f"/v1/replays/{cancelled}").status_code == 409
+        begun = time.monotonic()
+        assert admin.post(f"/v1/replays/{cancelled}/cancel").json()["cancelling"] is True
+        until(sessions, lambda s: s.get_one(Replay, cancelled).state == "cancelled", 10)
+        assert time.monotonic() - begun < 6
         until(sessions, lambda s: s.get_one(Replay, run).frames > 20, 60)
         one.send_signal(signal.SIGKILL)
+    assert list(pictures.store(tables).names(f"{FOLDER}/{cancelled}")) == []
+    told = admin.post(f"/v1/replays/{cancelled}/cancel").json()  # of one that is over nothing changes
+    assert (told["state"], told["cancelling"], told["totals"]) == ("cancelled", False, None)
+
     told = admin.get(f"/v1/replays/{run}").json()
     assert (told["state"], told["attempt"]) == ("running", 1)
     assert 0 < told["progress"]["done"] < told["progress"]["total"]
@@ -334,18 +346,6 @@ def test_a_worker_that_is_killed_leaves_nothing_and_a_cancelled_run_ends(
     assert (told["state"], told["attempt"]) == ("done", 2)
     assert diff(admin, run, whole)["counts"] == {"gained": 0, "lost": 0, "changed": 0, "same": 1}
     assert told["totals"] == admin.get(f"/v1/replays/{whole}").json()["totals"]
-
-    run = made(admin, recorded)
-    with process(tables, 0.2):
-        until(sessions, lambda s: s.get_one(Replay, run).frames > 4, 60)
-        assert admin.delete(f"/v1/replays/{run}").status_code == 409
-        begun = time.monotonic()
-        assert admin.post(f"/v1/replays/{run}/cancel").json()["cancelling"] is True
-        until(sessions, lambda s: s.get_one(Replay, run).state == "cancelled", 10)
-        assert time.monotonic() - begun < 6
-    assert list(pictures.store(tables).names(f"{FOLDER}/{run}")) == []
-    told = admin.post(f"/v1/replays/{run}/cancel").json()  # of one that is over nothing changes
-    assert (told["state"], told["cancelling"], told["totals"]) == ("cancelled", False, None)
 
     # a worker that was thought dead comes back when another one has done it: it writes nothing
     run = made(admin, recorded)
