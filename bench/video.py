@@ -44,7 +44,7 @@ PLAYER = """
   const canvas = document.createElement('canvas'); canvas.width = 16 * tile; canvas.height = tile
   const paint = canvas.getContext('2d', {willReadFrequently: true})
   const seen = window.seen = {late: [], at: [], shown: 0, told: [], closed: 0, first: 0, began: performance.now()}
-  let buffer, clock, queue = []
+  let buffer, clocks = [], queue = []
   const next = () => { if (buffer && !buffer.updating && queue.length) buffer.appendBuffer(queue.shift()) }
   const look = (_, shown) => {
     paint.drawImage(video, 0, 0, 16 * tile, tile, 0, 0, 16 * tile, tile)
@@ -54,7 +54,8 @@ PLAYER = """
       if (pixels[4 * ((tile >> 1) * 16 * tile + i * tile + (tile >> 1)) + 1] > 127) told += 1 << i
     const now = Date.now()
     seen.late.push((now - told) & 65535)
-    const taken = clock && (clock.at + (shown.mediaTime - clock.time) * 1e6) / 1000
+    while (clocks.length > 1 && clocks[1].time <= shown.mediaTime + 0.001) clocks.shift()
+    const [clock] = clocks, taken = clock && (clock.at + (shown.mediaTime - clock.time) * 1e6) / 1000
     if (clock) seen.at.push(Math.abs((taken - told + 32768) % 65536 - 32768))
     seen.first ||= performance.now() - seen.began
     video.requestVideoFrameCallback(look)
@@ -67,7 +68,7 @@ PLAYER = """
       const told = JSON.parse(data)
       if (told.mime) { seen.told.push(told); buffer = media.addSourceBuffer(told.mime)
         buffer.addEventListener('updateend', next) }
-      if ('time' in told) clock = told
+      if ('time' in told) clocks.push(told)
     }
   })
   setInterval(() => {
@@ -111,6 +112,7 @@ def measure(settings: Settings, seconds: float, say: Callable[[str], None]) -> S
                 client.post("/v1/cameras", json={"id": name, "site": "bench", "sources": [{"url": url}]}
                             ).raise_for_status()
                 client.put(f"/v1/cameras/{name}/hidden", json={"areas": areas}).raise_for_status()
+        time.sleep(5)  # it has just started
         idle = asyncio.run(_many(host, token, 0, seconds, server))
         for name in ("passed-on", "blackened"):
             say(f"{name}: playing in {Path(browser).name}")
