@@ -7,7 +7,7 @@ import { api, got, type Schema } from '@/api/client'
 import { useHear } from './useLive'
 import { usePlace } from './usePlace'
 
-export type Camera = Schema<'routes_cameras_CameraView'>
+export type Camera = Schema<'CameraView'>
 
 /** Every camera one may see at the chosen site. */
 export function useCameras() {

@@ -1,0 +1,43 @@
+// The newest episodes, each with the picture that shows it best.
+import { useQueries, useQuery } from '@tanstack/vue-query'
+import { computed, type MaybeRefOrGetter, toValue } from 'vue'
+
+import { api, got, type Schema } from '@/api/client'
+
+import { usePlace } from './usePlace'
+
+export type Episode = Schema<'EpisodeView'>
+export interface Shown {
+  episode: Episode
+  picture: string // address; empty: none was kept
+  box: number[] // pixels of that picture
+}
+
+export const evidence = (id: string, key: string): string => `/v1/episodes/${encodeURIComponent(id)}/evidence/${key}`
+
+export function useLatestEpisodes(limit: number, camera?: MaybeRefOrGetter<string>, since?: MaybeRefOrGetter<number>) {
+  const place = usePlace()
+  const query = useQuery({
+    queryKey: computed(() => ['episodes', 'latest', place.filter ?? '', toValue(camera) ?? '', limit]),
+    queryFn: async () =>
+      (await got(api.GET('/v1/episodes', {
+        params: { query: { site: camera ? undefined : place.filter, camera: toValue(camera), since: toValue(since), limit } },
+      }))).items,
+    refetchInterval: 60_000,
+  })
+  // evidence comes with its episode only; a closed one does not change any more
+  const whole = useQueries({
+    queries: computed(() => (query.data.value ?? []).map((one) => ({
+      queryKey: ['episode', 'picture', one.id, one.status],
+      queryFn: () => got(api.GET('/v1/episodes/{id}', { params: { path: { id: one.id } } })),
+      staleTime: one.status === 'closed' ? Infinity : 10_000,
+    }))),
+  })
+  const episodes = computed<Shown[]>(() => (query.data.value ?? []).map((episode, index) => {
+    const looks = (whole.value[index]?.data?.evidence ?? []).filter((one) => one.key)
+    const best = looks.reduce<(typeof looks)[number] | undefined>(
+      (a, b) => (a && (a.look === episode.state ? a.look_score : 0) >= (b.look === episode.state ? b.look_score : 0) ? a : b), undefined)
+    return { episode, picture: best ? evidence(episode.id, best.key) : '', box: best?.box ?? [] }
+  }))
+  return { ...query, episodes }
+}
