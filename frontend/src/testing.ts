@@ -32,11 +32,12 @@ afterEach(() => {
 
 /** Mounted in the document, in English. */
 export function shown(component: Component, options: { props?: Record<string, unknown>; slots?: Record<string, string>; at?: string } = {}): VueWrapper {
+  const history = createMemoryHistory()
+  history.replace(options.at ?? '/') // where the router begins when it is installed
   const router = createRouter({
-    history: createMemoryHistory(),
+    history,
     routes: [{ path: '/:rest(.*)*', name: 'any', component: { template: '<div />' } }],
   })
-  void router.push(options.at ?? '/')
   return mount(component, {
     attachTo: document.body,
     props: options.props,
