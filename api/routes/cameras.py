@@ -215,9 +215,12 @@ def find(db: Session, who: Who, id: str, permission: str = "cameras.view") -> Ca
 
 
 def shaped(db: Session, who: Who, row: CameraRow) -> CameraView:
+    return _view(who, row, db.get(CameraState, row.id), db.get(Calibration, row.id) is not None)
+
+
+def _view(who: Who, row: CameraRow, state: CameraState | None, calibrated: bool) -> CameraView:
     camera = row.camera
     trusted = any(who.may(f"cameras.{action}", row.site, row.id) for action in ("edit", "run"))
-    state = db.get(CameraState, row.id)
     status = msgspec.convert(state.status, CameraStatus) if state else None
     if status and not trusted:
         status = msgspec.structs.replace(status, url="", worker="", error="cannot be reached" if status.error else "")
@@ -227,7 +230,7 @@ def shaped(db: Session, who: Who, row: CameraRow) -> CameraView:
         camera.running, camera.fps, camera.width, camera.privacy, camera.blur_others, camera.place, camera.direction,
         camera.view, camera.loop, camera.rendered, [list(area) for area in camera.hidden],
         list(camera.policy.zones) if camera.policy else [], camera.policy.version if camera.policy else "",
-        db.get(Calibration, row.id) is not None, status,
+        calibrated, status,
     )  # fmt: skip
 
 
@@ -237,7 +240,12 @@ def listed(db: Db, who: By, site: FromQuery[ranges.Site] = "", cursor: FromQuery
     query = select(CameraRow).where(who.scope("cameras.view").where(CameraRow.site, CameraRow.id))
     if site:
         query = query.where(CameraRow.site == site)
-    return pages.take(db, query, [CameraRow.id], lambda row: shaped(db, who, row), cursor, limit, descending=False)
+    page: pages.Page[CameraRow] = pages.take(db, query, [CameraRow.id], lambda row: row, cursor, limit,
+                                             descending=False)
+    ids = [row.id for row in page.items]  # one question for all of them, not one each
+    states = {row.id: row for row in db.scalars(select(CameraState).where(CameraState.id.in_(ids)))}
+    calibrated = set(db.scalars(select(Calibration.camera).where(Calibration.camera.in_(ids))))
+    return pages.Page([_view(who, row, states.get(row.id), row.id in calibrated) for row in page.items], page.next)
 
 
 @get("/{camera:str}", opt=needs("cameras.view"), sync_to_thread=True, summary="One camera")
