@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 from litestar import Router, delete, get, post, put
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_204_NO_CONTENT
 from msgspec import Meta
 from sqlalchemy import select
@@ -122,7 +122,7 @@ def remove(db: Db, who: By, id: FromPath[UUID]) -> None:
 
 
 @get("/{id:uuid}/plan", opt=needs("inspections.view"), sync_to_thread=True, summary="When it was due, and was it kept")
-def due(db: Db, who: By, id: FromPath[UUID], since: FromQuery[fields.Micros], until: FromQuery[fields.Micros],
+def due(db: Db, who: By, id: FromPath[UUID], since: ranges.Since, until: ranges.Until,
         ) -> list[Due]:
     """At most 62 days at once."""
     row = _visible(db, who, id)
