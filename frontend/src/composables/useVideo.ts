@@ -1,0 +1,227 @@
+// Live video of a camera: WebSocket -> Media Source Extensions, kept at the live edge, connected anew when it breaks.
+import { onScopeDispose, reactive, type ShallowRef, watch } from 'vue'
+
+import { socketAddress } from '@/api/client'
+
+import { useSession } from './useSession'
+
+export interface Look {
+  at: number // µs UTC, of the picture
+  faces: { box: number[]; state: string; score: number; track?: string }[]
+}
+export interface Wanted {
+  camera: string
+  source: number | null // null: the best fitting
+  boxes: boolean
+  on: boolean // false: nobody looks, nothing is fetched
+}
+type Code = 'login' | 'right' | 'missing' | 'changed' | 'busy' | 'camera' | 'stopped' | 'broken' | 'unplayable' | ''
+
+const EDGE = 0.1 // s that one stays behind the newest picture
+const BEHIND = 1 // s behind which one jumps to it
+const SLOW = 0.5 // s behind which one plays a little faster
+const KEEP = 10 // s of what was shown that are kept
+const LOOKS = 10e6 // µs of boxes that are kept
+const FRESH = 1.5e6 // µs after which a box is not true any more
+const WAITS = [1, 2, 4, 8, 15] // s before each next attempt
+
+/** Whether this browser can play the stream at all; else there are JPEGs. */
+export const canStream = (): boolean => typeof MediaSource !== 'undefined'
+
+export function useVideo(video: Readonly<ShallowRef<HTMLVideoElement | null>>, wanted: () => Wanted) {
+  const session = useSession()
+  const state = reactive({
+    phase: 'off' as 'off' | 'opening' | 'playing' | 'waiting' | 'ended',
+    code: '' as Code,
+    detail: '',
+    retryAt: 0, // ms
+    behind: 0, // s behind the newest picture that is here
+    skipped: 0,
+    width: 0,
+    height: 0,
+    source: null as number | null,
+    transcoded: false,
+    why: '',
+    hidden: 0,
+    boxes: false,
+    fallback: !canStream(), // this browser cannot play what comes
+  })
+  let socket: WebSocket | null = null
+  let media: MediaSource | null = null
+  let buffer: SourceBuffer | null = null
+  let address = ''
+  let queue: ArrayBuffer[] = []
+  let clocks: { time: number; at: number }[] = []
+  let looks: Look[] = []
+  let tries = 0
+  let again: ReturnType<typeof setTimeout> | undefined
+  let told: { code: Code; detail: string; retry: number | null } | null = null
+
+  function feed(): void {
+    const player = video.value
+    if (!buffer || buffer.updating || media?.readyState !== 'open' || !player) return
+    const ranges = buffer.buffered
+    const first = ranges.length ? ranges.start(0) : 0
+    if (first < player.currentTime - 2 * KEEP) return buffer.remove(0, player.currentTime - KEEP)
+    const next = queue.shift()
+    if (!next) return
+    try {
+      buffer.appendBuffer(next)
+    } catch (error) {
+      if (error instanceof DOMException && error.name === 'QuotaExceededError' && ranges.length && player.currentTime > first + 1) {
+        queue.unshift(next)
+        buffer.remove(0, player.currentTime - 1)
+      } else {
+        broke({ code: 'broken', detail: String(error), retry: null })
+      }
+    }
+  }
+  /** Stays at the newest picture. */
+  function follow(): void {
+    const player = video.value
+    const ranges = player?.buffered
+    if (!player || !ranges?.length || state.phase === 'off') return
+    const end = ranges.end(ranges.length - 1)
+    const start = ranges.start(ranges.length - 1)
+    state.behind = Math.max(0, end - player.currentTime)
+    if (player.currentTime < start || state.behind > BEHIND) {
+      player.currentTime = Math.max(start, end - EDGE)
+    }
+    player.playbackRate = state.behind > SLOW ? 1.1 : 1
+    if (player.paused) void player.play().catch(() => undefined)
+  }
+  function played(): void {
+    tries = 0
+    state.phase = 'playing'
+    state.code = ''
+    state.detail = ''
+  }
+
+  async function begin(mime: string): Promise<void> {
+    const player = video.value
+    if (!player) return
+    if (!MediaSource.isTypeSupported(mime)) {
+      state.fallback = true
+      return close('off')
+    }
+    const mine = (media = new MediaSource())
+    address = URL.createObjectURL(mine)
+    player.src = address
+    await new Promise((done) => mine.addEventListener('sourceopen', done, { once: true }))
+    if (media !== mine) return
+    buffer = mine.addSourceBuffer(mime)
+    buffer.addEventListener('updateend', () => {
+      if (media !== mine) return
+      if (state.phase === 'opening') follow()
+      feed()
+    })
+    feed()
+  }
+  function take(text: string): void {
+    const message = JSON.parse(text) as {
+      mime?: string; width?: number; height?: number; source?: number; transcoded?: boolean; why?: string; hidden?: number; boxes?: boolean
+      time?: number; at?: number; faces?: Look['faces']; skipped?: number; error?: { code: Code; detail: string; retry: number | null }
+    }
+    if (message.mime) {
+      Object.assign(state, {
+        width: message.width ?? 0, height: message.height ?? 0, source: message.source ?? null, transcoded: message.transcoded ?? false,
+        why: message.why ?? '', hidden: message.hidden ?? 0, boxes: message.boxes ?? false,
+      })
+      void begin(message.mime)
+    } else if (message.time !== undefined && message.at !== undefined) {
+      clocks.push({ time: message.time, at: message.at })
+      if (clocks.length > 200) clocks = clocks.slice(-100)
+    } else if (message.faces && message.at !== undefined) {
+      const at = message.at
+      looks.push({ at, faces: message.faces })
+      looks = looks.filter((one) => one.at > at - LOOKS)
+    } else if (message.skipped) {
+      state.skipped += message.skipped
+    } else if (message.error) {
+      told = message.error
+    }
+  }
+
+  function open(): void {
+    close('opening')
+    const { camera, source, boxes, on } = wanted()
+    if (!on || !camera || !video.value || state.fallback) return void (state.phase = 'off')
+    const query = new URLSearchParams({ boxes: String(boxes), ...(source === null ? {} : { source: String(source) }) })
+    const mine = (socket = new WebSocket(socketAddress(`/v1/cameras/${encodeURIComponent(camera)}/video/stream?${query}`)))
+    mine.binaryType = 'arraybuffer'
+    mine.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
+      if (socket !== mine) return
+      if (typeof data === 'string') return take(data)
+      queue.push(data)
+      feed()
+    }
+    mine.onclose = () => {
+      if (socket === mine) broke(told ?? { code: 'broken', detail: '', retry: null }, !told)
+    }
+  }
+  function broke(why: { code: Code; detail: string; retry: number | null }, retried = why.code === 'broken'): void {
+    const wait = retried ? (WAITS[Math.min(tries, WAITS.length - 1)] ?? 15) : why.retry
+    tries += 1
+    close(wait === null ? 'ended' : 'waiting')
+    state.code = why.code
+    state.detail = why.detail
+    // a refused connection says nothing of the login: ask who is logged in
+    if (why.code === 'login' || (why.code === 'broken' && tries === 2)) void session.ask().catch(() => undefined)
+    if (wait === null) return
+    // a source that breaks at once each time is not asked without a pause
+    const pause = Math.max(wait, tries > 3 ? 2 : 0) * 1_000
+    state.retryAt = Date.now() + pause
+    again = setTimeout(open, pause)
+  }
+  function close(phase: typeof state.phase): void {
+    clearTimeout(again)
+    const old = socket
+    socket = null
+    told = null
+    old?.close()
+    media = null
+    buffer = null
+    queue = []
+    clocks = []
+    looks = []
+    if (address) URL.revokeObjectURL(address)
+    address = ''
+    state.phase = phase
+    state.retryAt = 0
+    state.behind = 0
+  }
+
+  const timer = setInterval(follow, 250)
+  watch([() => ({ ...wanted() }), video], ([now], [before]) => {
+    if (before && video.value && JSON.stringify(now) === JSON.stringify(before) && state.phase !== 'off') return
+    tries = 0
+    open()
+  }, { immediate: true, flush: 'post' })
+  onScopeDispose(() => {
+    clearInterval(timer)
+    close('off')
+  })
+
+  return {
+    state,
+    played,
+    retry: open,
+    /** When the picture that is shown was taken, µs UTC; null: not known. */
+    taken(): number | null {
+      const time = video.value?.currentTime ?? 0
+      for (let i = clocks.length - 1; i >= 0; i--) {
+        const clock = clocks[i]
+        if (clock && clock.time <= time + 0.02) return clock.at + (time - clock.time) * 1e6
+      }
+      return null
+    },
+    /** The boxes of that picture, or the newest before it that still hold. */
+    boxesAt(taken: number): Look | null {
+      for (let i = looks.length - 1; i >= 0; i--) {
+        const look = looks[i]
+        if (look && look.at <= taken + 20_000) return taken - look.at < FRESH ? look : null
+      }
+      return null
+    },
+  }
+}
