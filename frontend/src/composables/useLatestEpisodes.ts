@@ -34,9 +34,10 @@ export function useLatestEpisodes(limit: number, camera?: MaybeRefOrGetter<strin
     }))),
   })
   const episodes = computed<Shown[]>(() => (query.data.value ?? []).map((episode, index) => {
-    const looks = (whole.value[index]?.data?.evidence ?? []).filter((one) => one.key)
-    const best = looks.reduce<(typeof looks)[number] | undefined>(
-      (a, b) => (a && (a.look === episode.state ? a.look_score : 0) >= (b.look === episode.state ? b.look_score : 0) ? a : b), undefined)
+    // the surest look at the breach itself
+    const [best] = (whole.value[index]?.data?.evidence ?? [])
+      .filter((one) => one.key)
+      .sort((a, b) => Number(b.look === episode.state) - Number(a.look === episode.state) || b.look_score - a.look_score)
     return { episode, picture: best ? evidence(episode.id, best.key) : '', box: best?.box ?? [] }
   }))
   return { ...query, episodes }
