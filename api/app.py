@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,13 +31,15 @@ from api.video.mediamtx import Door
 from api.watch import Watch
 from pipeline.settings import Settings
 
+AT_ONCE, SPARE = 16, 6  # requests that hold a connection of the database; connections for logins and what runs beside
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def create_app(settings: Settings) -> Litestar:
     """The tables must be there (`maskwatch up`, or `api.migrations.upgrade`)."""
-    engine = db.connect(settings)
+    engine = db.connect(settings, AT_ONCE + SPARE)
     make = db.sessions(engine)
+    turns = asyncio.Semaphore(AT_ONCE)
 
     @asynccontextmanager
     async def alive(app: Litestar) -> AsyncIterator[None]:
@@ -67,12 +70,15 @@ def create_app(settings: Settings) -> Litestar:
 
     async def session() -> AsyncIterator[Session]:
         """One request, one transaction: committed before the answer leaves, rolled back when the handler raises."""
-        own = make()  # connects when it is first asked something, which is in the handler's thread
-        try:
-            yield own
-            await sync_to_thread(own.commit)
-        finally:
-            await sync_to_thread(own.close)
+        # Who has no turn waits here and not in a thread: else all threads could wait for connections whose holders
+        # wait for a thread to commit in.
+        async with turns:
+            own = make()  # connects when it is first asked something, which is in the handler's thread
+            try:
+                yield own
+                await sync_to_thread(own.commit)
+            finally:
+                await sync_to_thread(own.close)
 
     def who(request: Request[Any, Any, Any]) -> Who:
         return auth.identify(request)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from litestar.concurrency import sync_to_thread
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.handlers.base import BaseRouteHandler
@@ -48,7 +49,8 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     wanted = handler.opt.get("needs")
     if wanted == PUBLIC or handler.opt.get("exclude_from_auth"):
         return
-    who = identify(connection)
+    # never in the event loop: who waits there for a connection of the database keeps those who hold one from ending
+    who = await sync_to_thread(identify, connection)
     if wanted == ANYBODY:
         return
     if wanted is None or not who.may(wanted):
