@@ -133,7 +133,7 @@ def test_every_route_says_who_may_use_it(app: TestClient[Any]) -> None:
 # Whoever adds one has to say so here.
 PUBLIC_ROUTES = [
     "GET /", "GET /health", "GET /ready", "GET /schema", "GET /v1/login/oidc", "GET /v1/login/oidc/callback",
-    "GET /v1/login/ways", "POST /v1/login", "POST /v1/login/wechat", "POST /v1/video/mediamtx",
+    "GET /v1/login/ways", "GET /{path:path}", "POST /v1/login", "POST /v1/login/wechat", "POST /v1/video/mediamtx",
 ]  # fmt: skip
 
 

@@ -7,36 +7,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from browsing import Stack, entered
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from infra.local import process
 from pipeline.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+expect.set_options(timeout=30_000)  # two cores do all of it: cameras, models, database and the browser
 CHROMIUM = shutil.which("chromium")
-
-
-@dataclass
-class Stack:
-    """A running system."""
-
-    url: str
-    password: str
-    data: Path
-
-    def client(self, name: str = "admin", password: str = "") -> httpx.Client:
-        """Somebody's own program, logged in."""
-        client = httpx.Client(base_url=self.url, timeout=30)
-        answer = client.post("/v1/login", json={"name": name, "password": password or self.password})
-        assert answer.status_code == 200, answer.text
-        client.headers["authorization"] = f"Bearer {answer.json()['token']}"
-        client.cookies.clear()
-        return client
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +26,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, weights: Settings, demo: Pat
     """`maskwatch up --demo` with a data folder and ports of its own."""
     if not (ROOT / "frontend/dist/index.html").exists():
         pytest.fail("expected the built dashboard: `make dashboard`")
-    if url := os.environ.get("MASKWATCH_TEST_STACK"):  # one that runs already: for whoever writes these tests
-        yield Stack(url, os.environ["MASKWATCH_TEST_PASSWORD"], Path())
+    if url := os.environ.get("STACK_URL"):  # one that runs already: for whoever writes these tests
+        yield Stack(url, os.environ["STACK_PASSWORD"], Path())
         return
     data = tmp_path_factory.mktemp("stack")
     (data / "models").symlink_to(weights.data.resolve() / "models")
@@ -62,7 +44,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, weights: Settings, demo: Pat
     up = maskwatch("up", "--demo", "--detach")
     try:
         assert up.returncode == 0, up.stderr
-        yield Stack(f"http://127.0.0.1:{env['MASKWATCH_PORT']}", (data / "first-login.txt").read_text().split()[1], data)
+        password = (data / "first-login.txt").read_text().split()[1]
+        yield Stack(f"http://127.0.0.1:{env['MASKWATCH_PORT']}", password, data)
     finally:
         maskwatch("down")
 
@@ -91,13 +74,3 @@ def context(chromium: Browser, stack: Stack) -> Iterator[BrowserContext]:
 def page(context: BrowserContext, stack: Stack) -> Page:
     """The dashboard with the first user logged in."""
     return entered(context, stack)
-
-
-def entered(context: BrowserContext, stack: Stack, name: str = "admin", password: str = "") -> Page:
-    page = context.new_page()
-    page.goto("/")
-    page.fill("#name", name)
-    page.fill("#password", password or stack.password)
-    page.click("button[type=submit]")
-    page.wait_for_selector("[data-test=live-state].live")
-    return page
