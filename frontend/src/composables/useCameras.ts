@@ -48,6 +48,6 @@ export function useCamera(id: MaybeRefOrGetter<string>) {
 }
 
 /** up, down, connecting, stopped, ended, or waiting for a worker. */
-export function doing(camera: Camera): string {
+export function doing(camera: Pick<Camera, 'status' | 'running'>): string {
   return camera.status?.state ?? (camera.running ? 'waiting' : 'stopped')
 }

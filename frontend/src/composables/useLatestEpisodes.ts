@@ -6,7 +6,7 @@ import { api, got, type Schema } from '@/api/client'
 
 import { usePlace } from './usePlace'
 
-export type Episode = Schema<'EpisodeView'>
+export type Episode = Omit<Schema<'EpisodeView'>, 'place'>
 export interface Shown {
   episode: Episode
   picture: string // address; empty: none was kept
