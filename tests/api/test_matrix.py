@@ -269,7 +269,7 @@ def test_every_cell(world: World, people: list[User_]) -> None:
 
 # Lists and figures in which nothing of a place need stand, for whoever may ask.
 SILENT = {
-    "/v1/me": "one's own",
+    "/v1/me": "one's own", "/v1/interface": "of the house",
     "/v1/me/identities": "one's own", "/v1/me/sessions": "one's own", "/v1/roles": "of the house",
     "/v1/permissions": "of the house", "/v1/models": "of the house", "/v1/settings": "of the house",
     "/v1/me/oidc": "leads to a provider that is not set up here", "/metrics": "figures of the process",
