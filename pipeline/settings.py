@@ -39,8 +39,8 @@ class Settings(BaseSettings):
     replication: int = Field(default=1, ge=1, description="copies of each partition; 3 on a cluster")
     host: str = Field(default="127.0.0.1", description="address the API listens on")
     port: int = Field(default=8000, description="port the API listens on")
-    dashboard: Path | None = Field(default=None, description="folder of the built dashboard; none = the repository's own")
-    tiles: str = Field(default="", description="https://…/{z}/{x}/{y}.png of a tile server for maps; empty = plans only")
+    dashboard: Path | None = Field(default=None, description="folder of the built dashboard; none = our own")
+    tiles: str = Field(default="", description="https://…/{z}/{x}/{y}.png of a tile server; empty = plans only")
     tiles_attribution: str = Field(default="", description="whom those maps are by, as their licence wants it said")
     log: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
@@ -67,7 +67,7 @@ class Settings(BaseSettings):
 
     # live video
     video_readers: int = Field(default=16, ge=1, description="sources that one API process holds open for viewers")
-    video_width: int = Field(default=1280, ge=160, le=3840, description="widest live video that is encoded anew, pixels")
+    video_width: int = Field(default=1280, ge=160, le=3840, description="widest live video that we encode, pixels")
     video_fps: float = Field(default=15.0, ge=1, le=60, description="most pictures a second of live video that is "
                              "encoded anew")
     mediamtx: str = Field(default="", description="http(s)://host:port at which browsers reach a MediaMTX's WebRTC; "

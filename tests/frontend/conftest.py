@@ -32,7 +32,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, weights: Settings, demo: Pat
     data = tmp_path_factory.mktemp("stack")
     (data / "models").symlink_to(weights.data.resolve() / "models")
     (data / "demo").symlink_to(demo.resolve())
-    env = os.environ | {"MASKWATCH_DATA": str(data)} | {
+    env = os.environ | {"MASKWATCH_DATA": str(data), "MASKWATCH_CAMERA_FILES": "true"} | {
         f"MASKWATCH_{name}": str(process.free_port())
         for name in ("PORT", "KAFKA_PORT", "POSTGRES_PORT", "VECTORS_PORT")
     }

@@ -51,6 +51,34 @@ def test_a_wrong_password_and_a_page_behind_the_login(context: BrowserContext, s
     expect(page).to_have_url(re.compile(r"/episodes\?.*state=none"))
 
 
+def test_live_video_plays_and_its_source_is_switched(page: Page, stack: Stack) -> None:
+    with stack.client() as client:
+        corridor, ward = (client.get(f"/v1/cameras/demo-{name}").json()["sources"] for name in ("corridor", "ward"))
+        both = {"sources": [*corridor[:1], {"url": ward[0]["url"], "kind": "sub", "width": ward[0]["width"]}]}
+        assert client.patch("/v1/cameras/demo-corridor", json=both).status_code == 200
+        try:
+            opened: list[str] = []
+            page.on("websocket", lambda socket: opened.append(socket.url))
+            page.goto("/live")
+            tile = page.locator('[data-test^="tile-"]').filter(has=tell(page, "source")).first
+            expect(tile.locator('[data-test="player"]')).to_have_attribute("data-phase", "playing", timeout=60_000)
+            frames = "v => v.getVideoPlaybackQuality().totalVideoFrames"
+            video = tile.locator("video")
+            before = video.evaluate(frames)
+            until(lambda: video.evaluate(frames) > before + 10)
+            tell(page, "source").first.click()
+            page.get_by_role("option", name=re.compile("· 2$")).click()
+            until(lambda: any("demo-corridor" in url and "source=1" in url for url in opened))
+            expect(tile.locator('[data-test="player"]')).to_have_attribute("data-phase", "playing", timeout=60_000)
+            before = video.evaluate(frames)
+            until(lambda: video.evaluate(frames) > before + 10 or video.evaluate(frames) < before)
+            with page.expect_download() as kept:
+                tile.locator('[data-test="snapshot"]').click()
+            assert kept.value.path().read_bytes()[:2] == b"\xff\xd8"
+        finally:
+            assert client.patch("/v1/cameras/demo-corridor", json={"sources": corridor[:1]}).status_code == 200
+
+
 def test_somebody_is_followed_over_three_cameras_on_the_plan(page: Page, stack: Stack) -> None:
     with stack.client() as client:
         def route() -> Any:
