@@ -424,7 +424,11 @@ def test_the_socket_lets_nobody_into_a_room_of_elsewhere(world: World) -> None:
 def heard(world: World, who: User_, events: list[live.Event]) -> set[str]:
     """Which of the events reach this user through the feed: the hub's own way, from the notification on."""
     hub = world.app.app.state.hub
-    listener = live.Listener(auth.recognise(_session(world), _token(who), world.settings))  # type: ignore[arg-type]
+    token = str(who.client.headers["authorization"]).removeprefix("Bearer ")
+    with world.sessions() as session:
+        known = auth.recognise(session, token, world.settings)
+    assert known
+    listener = live.Listener(known)
     hub.listeners.add(listener)
     try:
         with world.sessions() as session, session.begin():
@@ -443,14 +447,6 @@ def heard(world: World, who: User_, events: list[live.Event]) -> set[str]:
         raise AssertionError("the feed did not come to its end")
     finally:
         hub.listeners.discard(listener)
-
-
-def _session(world: World) -> Session:
-    return world.sessions()
-
-
-def _token(who: User_) -> str:
-    return str(who.client.headers["authorization"]).removeprefix("Bearer ")
 
 
 def test_the_feed_tells_everybody_what_is_theirs(world: World, people: list[User_]) -> None:
