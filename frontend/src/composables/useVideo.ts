@@ -18,12 +18,30 @@ export interface Wanted {
 type Code = 'login' | 'right' | 'missing' | 'changed' | 'busy' | 'camera' | 'stopped' | 'broken' | 'unplayable' | ''
 
 const EDGE = 0.1 // s that one stays behind the newest picture
-const BEHIND = 1 // s behind which one jumps to it
-const SLOW = 0.5 // s behind which one plays a little faster
+const LOOKING = 0.7 // s that one stays behind it with boxes: where the faces are comes that much later than the picture
+const BEHIND = 0.9 // s more than that, and one jumps
+const SLOW = 0.4 // s more, and one plays a little faster
 const KEEP = 10 // s of what was shown that are kept
 const LOOKS = 10e6 // µs of boxes that are kept
 const FRESH = 1.5e6 // µs after which a box is not true any more
 const WAITS = [1, 2, 4, 8, 15] // s before each next attempt
+
+/** What holds at a moment, of looks in order of time; null: nothing does. */
+export function between(looks: Look[], at: number): Look | null {
+  const index = looks.findLastIndex((one) => one.at <= at)
+  const look = looks[index]
+  if (!look || at - look.at > FRESH) return null
+  const next = looks[index + 1]
+  if (!next || next.at - look.at > FRESH) return look
+  const part = (at - look.at) / (next.at - look.at)
+  return {
+    at,
+    faces: look.faces.map((face) => {
+      const later = face.track ? next.faces.find((one) => one.track === face.track) : undefined
+      return later ? { ...face, box: face.box.map((value, i) => value + ((later.box[i] ?? value) - value) * part) } : face
+    }),
+  }
+}
 
 /** Whether this browser can play the stream at all; else there are JPEGs. */
 export const canStream = (): boolean => typeof MediaSource !== 'undefined'
@@ -83,11 +101,12 @@ export function useVideo(video: Readonly<ShallowRef<HTMLVideoElement | null>>, w
     if (!player || !ranges?.length || state.phase === 'off') return
     const end = ranges.end(ranges.length - 1)
     const start = ranges.start(ranges.length - 1)
+    const edge = state.boxes ? LOOKING : EDGE
     state.behind = Math.max(0, end - player.currentTime)
-    if (player.currentTime < start || state.behind > BEHIND) {
-      player.currentTime = Math.max(start, end - EDGE)
+    if (player.currentTime < start || state.behind > edge + BEHIND) {
+      player.currentTime = Math.max(start, end - edge)
     }
-    player.playbackRate = state.behind > SLOW ? 1.1 : 1
+    player.playbackRate = state.behind > edge + SLOW ? 1.1 : state.behind < edge - SLOW ? 0.9 : 1
     if (player.paused) void player.play().catch(() => undefined)
   }
   function played(): void {
@@ -215,13 +234,9 @@ export function useVideo(video: Readonly<ShallowRef<HTMLVideoElement | null>>, w
       }
       return null
     },
-    /** The boxes of that picture, or the newest before it that still hold. */
+    /** The boxes of that picture: between two looks where their tracks were on the way, else of the newest that holds. */
     boxesAt(taken: number): Look | null {
-      for (let i = looks.length - 1; i >= 0; i--) {
-        const look = looks[i]
-        if (look && look.at <= taken + 20_000) return taken - look.at < FRESH ? look : null
-      }
-      return null
+      return between(looks, taken)
     },
   }
 }
