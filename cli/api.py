@@ -1,10 +1,10 @@
-"""`maskwatch api`: serves the status page."""
+"""`maskwatch api`: serves the API and the dashboard."""
 
 from __future__ import annotations
 
 
 def api() -> None:
-    """Serve the status page, /v1/status, /health and /ready (part of `maskwatch up`).
+    """Serve the API and the dashboard (part of `maskwatch up`).
 
     Example: MASKWATCH_PORT=8080 maskwatch api
     """
