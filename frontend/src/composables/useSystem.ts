@@ -15,7 +15,8 @@ export function useModels() {
 export function useModel(id: Ref<string>) {
   return useQuery({
     queryKey: computed(() => ['models', 'one', id.value]),
-    queryFn: () => got(api.GET('/v1/models/{id}', { params: { path: { id: id.value } } })),
+    // the client's types lose pairs (openapi-fetch's Readable makes lists of them)
+    queryFn: async () => (await got(api.GET('/v1/models/{id}', { params: { path: { id: id.value } } }))) as Schema<'ModelView'>,
     enabled: computed(() => id.value !== ''),
     staleTime: 300_000,
   })
