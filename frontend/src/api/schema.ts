@@ -25287,7 +25287,9 @@ export interface operations {
     V1RoundsIdPlanDue: {
         parameters: {
             query: {
+                /** @description µs since 1970 UTC, included */
                 since: number;
+                /** @description µs since 1970 UTC, not included */
                 until: number;
             };
             header?: never;

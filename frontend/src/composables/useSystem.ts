@@ -16,7 +16,7 @@ export function useModel(id: Ref<string>) {
   return useQuery({
     queryKey: computed(() => ['models', 'one', id.value]),
     // the client's types lose pairs (openapi-fetch's Readable makes lists of them)
-    queryFn: async () => (await got(api.GET('/v1/models/{id}', { params: { path: { id: id.value } } }))) as Schema<'ModelView'>,
+    queryFn: async () => (await got(api.GET('/v1/models/{id}', { params: { path: { id: id.value } } }))) as Schema<'ModelCard'>,
     enabled: computed(() => id.value !== ''),
     staleTime: 300_000,
   })
