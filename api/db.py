@@ -23,6 +23,8 @@ class Base(DeclarativeBase):
         "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     })  # fmt: skip
     type_annotation_map = {dict[str, Any]: JSONB, list[Any]: JSONB, datetime: DateTime(timezone=True)}  # noqa: RUF012
+    # of two who remove the same row at once, both got their wish
+    __mapper_args__ = {"confirm_deleted_rows": False}  # noqa: RUF012
 
 
 # What the stream says has the stream's ids and times (µs UTC); what a person writes has a made id and a timestamp.

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Litestar, MediaType, Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, InternalServerException, ValidationException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
@@ -59,6 +59,9 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[dict[s
         more = {"errors": error.extra} if error.extra else {}
         if isinstance(error.extra, dict):
             more = {"errors": [error.extra]}
+    elif isinstance(error, InternalServerException) and isinstance(error.__cause__, msgspec.ValidationError):
+        # Litestar takes a field of the body that is named like a dependency (`settings`) for a fault of ours.
+        status, title, detail = 422, TITLES[422], str(error.__cause__)
     elif isinstance(error, HTTPException):
         status, detail, headers = error.status_code, error.detail, error.headers
         title = TITLES.get(status, "error")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Router, get
-from litestar.params import FromQuery, QueryParameter
+from litestar.params import QueryParameter
 from sqlalchemy import select
 
 from api.auth import needs
 from api.dependencies import By, Db
 from api.pages import Cursor, Limit, Page, take
+from api.ranges import LATEST, Since, Until
 from api.tables.audit import Audit
 
 Part = Annotated[str, QueryParameter(max_length=200)]
@@ -34,8 +35,7 @@ class Entry(msgspec.Struct):
 
 @get("/", opt=needs("users.view"), sync_to_thread=True, summary="The audit log, newest first")
 def entries(db: Db, who: By, user: Part = "", action: Part = "", noun: Part = "",
-            since: FromQuery[datetime | None] = None, until: FromQuery[datetime | None] = None, cursor: Cursor = None,
-            limit: Limit = 100) -> Page[Entry]:
+            since: Since = 0, until: Until = LATEST, cursor: Cursor = None, limit: Limit = 100) -> Page[Entry]:
     """`action`: the whole, or its beginning with a dot (`face.`). Who may view users at some sites only sees what was
     done there, and what they did themselves."""
     query = select(Audit)
@@ -49,12 +49,13 @@ def entries(db: Db, who: By, user: Part = "", action: Part = "", noun: Part = ""
         query = query.where(Audit.action.like(f"{like}%") if action.endswith(".") else Audit.action == action)
     if noun:
         query = query.where(Audit.noun == noun)
-    if since:
-        query = query.where(Audit.at >= since)
-    if until:
-        query = query.where(Audit.at < until)
+    query = query.where(Audit.at >= _moment(since), Audit.at < _moment(until))
     return take(db, query, [Audit.id], lambda a: Entry(a.id, a.at, a.user, a.action, a.noun, a.site, a.camera, a.detail,
                                                        a.address), cursor, limit)
+
+
+def _moment(micros: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)  # a float of seconds would lose some
 
 
 router = Router("/v1/audit", route_handlers=[entries], tags=["audit"])

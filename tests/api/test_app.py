@@ -14,10 +14,12 @@ import pytest
 from kafka import KafkaProducer
 from litestar.testing import TestClient
 from pydantic import SecretStr
+from sqlalchemy.orm import Session, sessionmaker
 
 from agents import broker
 from api import auth, db
 from api.app import create_app
+from api.tables.users import User
 from infra.local.kafka import Kafka
 from pipeline import topics as contract
 from pipeline.messages import (
@@ -164,6 +166,18 @@ def test_a_broker_that_goes_and_comes_back_is_noticed_both_times(tmp_path: Path,
             assert report["broker"] is True
     finally:
         own.stop()
+
+
+def test_what_two_remove_at_once_is_removed_without_a_fault(sessions: sessionmaker[Session]) -> None:
+    with sessions() as session, session.begin():
+        session.add(User(id="u1", name="one"))
+    with sessions() as first, sessions() as second:
+        for each in (first, second):
+            each.delete(each.get_one(User, "u1"))
+        first.commit()
+        second.commit()  # deletes no row: SQLAlchemy would warn, and a warning is an error here
+    with sessions() as session:
+        assert session.get(User, "u1") is None
 
 
 def test_the_schema_describes_every_route(client: TestClient[Any]) -> None:

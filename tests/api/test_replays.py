@@ -253,6 +253,7 @@ def test_rights_and_what_may_be_asked_for(tables: Settings, sessions: sessionmak
     at = recorded[0].at
     for bad, why in (
         ({"settings": {"gracious": 1}}, "gracious: expected one of block_change"),
+        ({"settings": [1]}, "Expected `object`, got `array`"),
         ({"settings": {"grace": -1}}, "grace: expected 0..3600, got -1"),
         ({"models": {"yolo": "x"}}, "yolo: expected one of the models yunet"),
         ({"models": {"mask_state": "../../x"}}, "mask_state: expected one of own"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from api import db
@@ -32,6 +32,11 @@ def test_a_user_is_made_given_a_role_for_a_while_and_taken_off(as_: Any, app: An
     assert app.get("/v1/me").status_code == 401
     log = admin.get("/v1/audit", params={"noun": chen["id"]}).json()["items"]
     assert [entry["action"] for entry in log] == ["user.edit", "grant.take", "grant.give", "user.add"]
+    edited, _, given, _ = (round(datetime.fromisoformat(entry["at"]).timestamp() * 1e6) for entry in log)
+    stretch = {"noun": chen["id"], "since": given, "until": edited}
+    some = admin.get("/v1/audit", params=stretch).json()["items"]
+    assert [entry["action"] for entry in some] == ["grant.take", "grant.give"]
+    assert admin.get("/v1/audit", params={"until": "0.5"}).status_code == 422
 
 
 def test_nobody_gives_what_they_do_not_have(as_: Any) -> None:

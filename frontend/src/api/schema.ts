@@ -7886,8 +7886,10 @@ export interface operations {
                 /** @description most items of a page */
                 limit?: number;
                 noun?: string;
-                since?: string | null;
-                until?: string | null;
+                /** @description µs since 1970 UTC, included */
+                since?: number;
+                /** @description µs since 1970 UTC, not included */
+                until?: number;
                 user?: string;
             };
             header?: never;

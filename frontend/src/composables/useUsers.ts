@@ -41,8 +41,8 @@ export interface AuditFilter {
   user: string
   action: string
   noun: string
-  since: string | undefined // ISO 8601
-  until: string | undefined
+  since: number | undefined // µs
+  until: number | undefined
 }
 export function useAudit(filter: Ref<AuditFilter>) {
   return useCursor<Schema<'Entry'>>(
