@@ -37,11 +37,43 @@ export const routes: RouteRecordRaw[] = [
   { path: '/:rest(.*)*', name: 'missing', component: () => import('./pages/Missing.vue') },
 ]
 
+// What scrolls is <main>, not the window: a page opens at its top, one that is gone back to where it was left, and one
+// with a #name there, once what was asked for has come.
+const left = new Map<string, number>() // address -> how far down
+const PATIENCE = 5_000 // ms
+function within(main: Element, done: () => boolean): void {
+  if (done()) return
+  const stop = new AbortController()
+  const watcher = new MutationObserver(() => done() && stop.abort())
+  stop.signal.addEventListener('abort', () => watcher.disconnect())
+  watcher.observe(main, { childList: true, subtree: true })
+  setTimeout(() => stop.abort(), PATIENCE)
+  // whoever scrolls meanwhile wants to be elsewhere
+  for (const moved of ['wheel', 'touchstart', 'keydown']) addEventListener(moved, () => stop.abort(), { signal: stop.signal, passive: true })
+}
+
 export const router = createRouter({
   history: createWebHistory(),
   routes,
-  scrollBehavior: (to, from, saved) => saved ?? (to.name === from.name ? undefined : { top: 0 }),
+  scrollBehavior(to, from, saved) {
+    const main = document.querySelector('main')
+    if (!main) return
+    if (saved) {
+      const far = left.get(to.fullPath) ?? 0
+      within(main, () => (main.scrollTo(0, far), main.scrollTop >= far - 1 || router.currentRoute.value.fullPath !== to.fullPath))
+    } else if (to.hash) {
+      within(main, () => {
+        const there = document.getElementById(to.hash.slice(1))
+        there?.scrollIntoView()
+        there?.focus({ preventScroll: true })
+        return there !== null || router.currentRoute.value.fullPath !== to.fullPath
+      })
+    } else if (to.name !== from.name) {
+      main.scrollTo(0, 0)
+    }
+  },
 })
+router.beforeResolve((_, from) => void left.set(from.fullPath, document.querySelector('main')?.scrollTop ?? 0))
 
 router.beforeEach(async (to) => {
   const session = useSession()

@@ -214,6 +214,8 @@ export function useVideo(video: Readonly<ShallowRef<HTMLVideoElement | null>>, w
   watch([() => ({ ...wanted() }), video], ([now], [before]) => {
     if (before && video.value && JSON.stringify(now) === JSON.stringify(before) && state.phase !== 'off') return
     tries = 0
+    // another camera, another kind of film: what could not be played of the one before says nothing of this one
+    if (now.camera !== before?.camera || now.source !== before?.source) Object.assign(state, { fallback: !canStream(), skipped: 0 })
     open()
   }, { immediate: true, flush: 'post' })
   onScopeDispose(() => {
