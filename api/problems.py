@@ -14,6 +14,8 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm.exc import StaleDataError
 
+from api.vectors import Away as VectorsAway
+
 log = structlog.get_logger()
 TYPE = "application/problem+json"
 TITLES = {400: "bad request", 401: "no login", 403: "not allowed", 404: "not found", 405: "no such method",
@@ -75,6 +77,10 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[dict[s
     elif isinstance(error, OperationalError | PoolTimeout):
         log.error("database", error=str(getattr(error, "orig", error)).strip())
         status, title, detail = 503, TITLES[503], "the database does not answer; try again"
+        headers = {"Retry-After": "2"}
+    elif isinstance(error, VectorsAway):
+        log.error("vectors", error=str(error))
+        status, title, detail = 503, TITLES[503], "the vectors do not answer; try again"
         headers = {"Retry-After": "2"}
     else:
         log.error("request failed", path=request.url.path, method=request.method, exc_info=error)
