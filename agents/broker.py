@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import uuid
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.settings import Settings
@@ -39,6 +41,13 @@ def topic(settings: Settings, name: str) -> str:
 def group(settings: Settings, stage: str) -> str:
     """The consumer group of a stage."""
     return f"{settings.topic_prefix}maskwatch-{stage}"
+
+
+def ids(described: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Topic -> the id that its cluster gave it when it was made, of what `KafkaAdminClient.describe_topics` said: made
+    again, or on another cluster, a topic of the same name has another. Brokers before Kafka 2.8 give none: empty."""
+    found = {each["name"]: uuid.UUID(str(each.get("topic_id") or uuid.UUID(int=0))) for each in described}
+    return {name: str(id_) if id_.int else "" for name, id_ in found.items()}
 
 
 def worker() -> str:

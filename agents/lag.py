@@ -55,6 +55,7 @@ class Look(NamedTuple):
     groups: tuple[Group, ...]
     ends: dict[TopicPartition, int]  # the next offset of each partition
     begins: dict[TopicPartition, int]  # the oldest one that is still there
+    ids: dict[str, str] = {}  # noqa: RUF012 -- topic on the broker -> broker.ids
 
     @property
     def lags(self) -> tuple[Lag, ...]:
@@ -71,7 +72,8 @@ def measure(settings: Settings, client: KafkaAdminClient) -> Look:
     there = set(client.list_topics())
     known = [topic for topic in topics.load() if broker.topic(settings, topic.name) in there]
     names = [broker.topic(settings, topic.name) for topic in known]
-    shape = {entry["name"]: len(entry["partitions"]) for entry in client.describe_topics(names)} if names else {}
+    described = client.describe_topics(names) if names else []
+    shape = {entry["name"]: len(entry["partitions"]) for entry in described}
     partitions = [TopicPartition(name, number) for name in names for number in range(shape[name])]
     ends, begins = (_offsets(client, partitions, spec) for spec in (OffsetSpec.LATEST, OffsetSpec.EARLIEST))
     sizes = []
@@ -79,7 +81,7 @@ def measure(settings: Settings, client: KafkaAdminClient) -> Look:
         own = [TopicPartition(name, number) for number in range(shape[name])]
         records = sum(ends[each] - begins[each] for each in own)
         sizes.append(Size(topic.name, shape[name], records, sum(ends[each] for each in own)))
-    return Look(tuple(sizes), tuple(_groups(settings, client, ends, begins)), ends, begins)
+    return Look(tuple(sizes), tuple(_groups(settings, client, ends, begins)), ends, begins, broker.ids(described))
 
 
 def _offsets(client: KafkaAdminClient, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
