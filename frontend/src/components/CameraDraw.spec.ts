@@ -1,5 +1,5 @@
 import { flushPromises } from '@vue/test-utils'
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 
 import { serve, shown } from '@/testing'
 
@@ -37,4 +37,45 @@ it('says by how much a calibration misses before it is saved', async () => {
   await flushPromises()
   expect(document.querySelector('[data-test=residual]')?.textContent).toContain('0.12')
   expect(asked.at(-1)?.body).toEqual({ pairs, plan: null, save: false })
+})
+
+const areas = { ...camera, zones: [], hidden: [[[0.1, 0.1], [0.4, 0.1], [0.4, 0.4], [0.1, 0.4]]] }
+const corners = (): SVGCircleElement[] => [...document.querySelectorAll<SVGCircleElement>('[data-test=draw-picture] circle')]
+const press = (at: Element | undefined, key: string, more = {}): boolean | undefined => at?.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true, ...more }))
+
+it('takes away any corner by its key and brings it back', async () => {
+  const { asked } = serve({ 'PUT /v1/cameras/gate/hidden': {} })
+  shown(CameraDraw, { props: { camera: areas, plans: [], what: 'hidden' } })
+  await flushPromises()
+  corners()[1]?.focus()
+  press(corners()[1], 'Delete')
+  await flushPromises()
+  expect(corners()).toHaveLength(3)
+  expect(document.activeElement).toBe(corners()[1]) // one goes on at its neighbour
+  press(corners()[1], 'ArrowRight')
+  press(corners()[1], 'ArrowRight') // two steps of one way
+  await flushPromises()
+  press(corners()[1], 'z', { ctrlKey: true })
+  button('undo').click()
+  await flushPromises()
+  expect(corners()).toHaveLength(4)
+  expect(button('undo').disabled).toBe(true)
+  button('redo').click()
+  await flushPromises()
+  button('save-drawing').click()
+  await flushPromises()
+  expect(asked.at(-1)?.body).toEqual({ areas: [[[0.1, 0.1], [0.4, 0.4], [0.1, 0.4]]] })
+})
+
+it('makes no address of a picture that comes when it is closed', async () => {
+  let come: (answer: Response) => void = () => undefined
+  vi.stubGlobal('fetch', () => new Promise<Response>((done) => (come = done)))
+  const made = vi.fn(() => 'blob:x')
+  vi.stubGlobal('URL', Object.assign(class extends URL {}, { createObjectURL: made, revokeObjectURL: vi.fn() }))
+  const page = shown(CameraDraw, { props: { camera, plans: [], what: 'zones' } })
+  await flushPromises()
+  page.unmount()
+  come(new Response(new Blob(['jpeg']), { headers: { 'content-type': 'image/jpeg' } }))
+  await flushPromises()
+  expect(made).not.toHaveBeenCalled()
 })

@@ -1,4 +1,4 @@
-// Dark or light: the viewer's choice, else the system's.
+// Dark or light: the viewer's choice, else the system's; on a wall always dark, it is looked at from afar all day.
 import { computed, ref, watchEffect } from 'vue'
 
 import { useLocalStorage } from './useLocalStorage'
@@ -9,9 +9,10 @@ const choice = useLocalStorage<Theme>('maskwatch.theme', 'system', (value) => TH
 const media = globalThis.matchMedia?.('(prefers-color-scheme: dark)')
 const system = ref(media?.matches ?? false)
 media?.addEventListener('change', (event) => (system.value = event.matches))
-const dark = computed(() => (choice.value === 'system' ? system.value : choice.value === 'dark'))
+const walled = ref(false)
+const dark = computed(() => walled.value || (choice.value === 'system' ? system.value : choice.value === 'dark'))
 
-export const useTheme = () => ({ choice, dark })
+export const useTheme = () => ({ choice, dark, walled })
 
 /** Keeps the page in it. Once for the page. */
 export function followTheme(): void {

@@ -2,6 +2,8 @@
 import { computed, onBeforeUnmount, onMounted, ref, watch } from 'vue'
 import { useRoute, useRouter } from 'vue-router'
 
+import { useTheme } from './useTheme'
+
 const IDLE = 3_000 // ms without the mouse after which it is not shown
 
 export function useWall() {
@@ -10,7 +12,11 @@ export function useWall() {
   const root = document.documentElement
   const here = route.name
   const wall = computed(() => route.name === here && route.query.wall !== undefined)
-  watch(wall, (on) => root.classList.toggle('on-wall', on), { immediate: true })
+  const { walled } = useTheme()
+  watch(wall, (on) => {
+    walled.value = on
+    root.classList.toggle('on-wall', on)
+  }, { immediate: true })
 
   async function show(): Promise<void> {
     await router.replace({ query: { ...route.query, wall: '1' } })
@@ -45,6 +51,7 @@ export function useWall() {
     document.removeEventListener('keydown', escape)
     document.removeEventListener('pointermove', moved)
     clearTimeout(timer)
+    walled.value = false
     root.classList.remove('on-wall', 'idle')
     if (document.fullscreenElement) void document.exitFullscreen()
   })
