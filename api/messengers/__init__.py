@@ -6,7 +6,8 @@ from types import ModuleType
 
 from api.messengers import dingtalk, feishu, mqtt, smtp, webhook, wecom
 
-# kind -> options: msgspec Struct with that tag; PICTURES: whether it can carry one; send(options, note, secret, reach)
+# kind -> options: msgspec Struct with that tag; PICTURES: whether it can carry one; use(options): of secrets;
+# send(options, note, reach)
 KINDS: dict[str, ModuleType] = {
     "webhook": webhook, "smtp": smtp, "mqtt": mqtt, "wecom": wecom, "dingtalk": dingtalk, "feishu": feishu,
 }  # fmt: skip

@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from api.messengers.note import Host, Later, Line, Note, Port, Refused, SecretName, secret
-from api.messengers.reach import WHOLE, Reach, deadline, wrap
+from api.messengers.note import Host, Later, Line, Note, Port, Refused
+from api.messengers.reach import WHOLE, Reach, deadline, keep, wrap
+from api.messengers.secret import SecretName, Use, secret
 
 PICTURES = True
 CONNACK, PUBACK = 0x20, 0x40
@@ -23,7 +24,7 @@ class Mqtt(msgspec.Struct, tag_field="kind", tag="mqtt"):
     """A broker and a topic."""
 
     host: Host
-    topic: Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f+#]+$", min_length=1, max_length=200)]
+    topic: Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f+#]+$(?!\n)", min_length=1, max_length=200)]
     port: Port = 8883
     security: Literal["tls", "none"] = "tls"
     user: Line = ""
@@ -31,8 +32,12 @@ class Mqtt(msgspec.Struct, tag_field="kind", tag="mqtt"):
     retain: bool = False  # the broker keeps the last one for who comes later
 
 
+def use(options: Mqtt) -> Use:
+    return Use((options.password,) if options.password else (), options.host, options.security == "none")
+
+
 def send(options: Mqtt, note: Note, reach: Reach) -> str:
-    password = "" if options.password is None else secret(options.password)
+    password = "" if options.password is None else secret(options.password, options.host)
     content = note.json()
     if note.picture:
         content["picture"] = base64.b64encode(note.picture).decode()
@@ -43,6 +48,8 @@ def send(options: Mqtt, note: Note, reach: Reach) -> str:
         if options.security == "tls":
             made = wrap(made, options.host)
             stack.callback(made.close)
+        if password:
+            keep(made, options.host)
         made.settimeout(WHOLE)
         try:
             made.sendall(connect(note.id[:23], options.user, password))

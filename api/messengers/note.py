@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -12,15 +10,12 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
-# A secret is never in a request or a row: a channel names the variable of the environment that holds it.
-VARIABLE = r"^MASKWATCH_SECRET_[A-Z0-9_]{1,64}$"
-SecretName = Annotated[str, Meta(pattern=VARIABLE, max_length=81, description="variable of the environment, "
-                                 "MASKWATCH_SECRET_…, that holds it", examples=["MASKWATCH_SECRET_WARD_3"])]
-Line = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
-Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.:-]{0,250}[A-Za-z0-9])?$", max_length=253,
+# `$` alone would let a line feed through at the end
+Line = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)", max_length=200)]
+Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.:-]{0,250}[A-Za-z0-9])?$(?!\n)", max_length=253,
                            examples=["mail.example.org"])]
 Port = Annotated[int, Meta(ge=1, le=65535)]
-Url = Annotated[str, Meta(pattern=r"^https?://[^\s\x00-\x1f\x7f\\]+$", max_length=1000)]
+Url = Annotated[str, Meta(pattern=r"^https?://[^\s\x00-\x1f\x7f\\]+$(?!\n)", max_length=1000)]
 
 
 class Later(Exception):
@@ -56,18 +51,6 @@ class Note(msgspec.Struct, frozen=True):
         return {"id": self.id, "what": self.what, "title": self.title, "text": "\n".join(self.lines),
                 "link": self.link, "alert": self.facts.get("id", ""),
                 **{name: value for name, value in self.facts.items() if name not in ("id", "picture")}}
-
-
-def secret(name: str) -> str:
-    """Raises Refused when the environment does not have it."""
-    if not name:
-        return ""
-    if not re.match(VARIABLE, name):
-        raise Refused(f"expected the name of a variable MASKWATCH_SECRET_…, got {name[:40]!r}")
-    value = os.environ.get(name, "")
-    if not value:
-        raise Refused(f"expected {name} in the environment of `maskwatch alerts`, it is not set")
-    return value
 
 
 WORDS = {

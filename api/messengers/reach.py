@@ -16,8 +16,14 @@ from api.messengers.note import Later, Refused
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-# IPv6 that carries an IPv4 address in it: a gateway would take us where that one leads
-WRAPPED = [ipaddress.ip_network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")]
+# What of the public space leads to no single public host, by IANA's registries of special-purpose addresses (RFC 6890),
+# besides what `is_global` of this Python knows; of IPv6 all that is public lies in 2000::/3 (RFC 4291, 2.4), so that
+# site-local addresses and those that carry an IPv4 address (mapped, compatible, NAT64) do not.
+PUBLIC = ipaddress.ip_network("2000::/3")
+SPECIAL = [ipaddress.ip_network(each) for each in (
+    "0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4",
+    "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
+)]  # fmt: skip
 CONNECT = 5.0  # seconds
 WHOLE = 15.0  # seconds for everything: an answer that trickles in does not hold a sender
 ANSWER = 64 << 10  # bytes of an answer that are read
@@ -38,8 +44,10 @@ class Reach:
         plain = getattr(address, "ipv4_mapped", None) or address
         if any(plain.version == network.version and plain in network for network in self.allowed):
             return True
-        wrapped = plain.version == 6 and any(plain in network for network in WRAPPED)
-        return plain.is_global and not plain.is_multicast and not wrapped
+        if plain.version == 6 and plain not in PUBLIC:
+            return False
+        special = any(plain.version == network.version and plain in network for network in SPECIAL)
+        return plain.is_global and not plain.is_multicast and not special
 
     def find(self, host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
         """The address to connect to. Raises Later when there is none, Refused when it may not be used."""
@@ -96,8 +104,17 @@ def wrap(made: socket.socket, host: str, context: ssl.SSLContext | None = None) 
         raise Later(f"{host}: TLS: {error}") from None
 
 
-def post(url: str, body: bytes, headers: dict[str, str], reach: Reach) -> tuple[int, bytes, dict[str, str]]:
-    """-> status, the beginning of the answer, its headers (names in lower case). Redirects are not followed.
+def keep(made: socket.socket, host: str) -> None:
+    """Raises Refused unless nobody on the way can read what is sent: there is TLS, or no way."""
+    if not isinstance(made, ssl.SSLSocket) and not ipaddress.ip_address(made.getpeername()[0]).is_loopback:
+        made.close()
+        raise Refused(f"{host}: expected TLS: a secret would be readable for whoever listens")
+
+
+def post(url: str, body: bytes, headers: dict[str, str], reach: Reach, private: bool = False
+         ) -> tuple[int, bytes, dict[str, str]]:
+    """-> status, the beginning of the answer, its headers (names in lower case). Redirects are not followed. `private`:
+    there is a secret in the address.
 
     Raises Later when there is no answer, Refused when the address may not be used."""
     try:
@@ -114,6 +131,8 @@ def post(url: str, body: bytes, headers: dict[str, str], reach: Reach) -> tuple[
         if parts.scheme == "https":
             made = wrap(made, host)
             stack.callback(made.close)
+        if private:
+            keep(made, host)
         link = http.client.HTTPConnection(host, port, timeout=WHOLE)
         link.sock = made
         path = parts.path or "/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import smtplib
 import socket
 import ssl
@@ -12,12 +13,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from api.messengers.note import Host, Later, Line, Note, Port, Refused, SecretName, secret
-from api.messengers.reach import CONNECT, WHOLE, Reach, deadline, wrap
+from api.messengers.note import Host, Later, Line, Note, Port, Refused
+from api.messengers.reach import CONNECT, WHOLE, Reach, deadline, keep, wrap
+from api.messengers.secret import SecretName, Use, secret
 
 PICTURES = True
 Mailbox = Annotated[str, Meta(
-    pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?$",
+    pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?$(?!\n)",
     max_length=254, examples=["safety@example.org"])]
 
 
@@ -33,9 +35,15 @@ class Smtp(msgspec.Struct, tag_field="kind", tag="smtp"):
     password: SecretName | None = None
 
 
+def use(options: Smtp) -> Use:
+    return Use((options.password,) if options.password else (), options.host, options.security == "none")
+
+
 def mail(options: Smtp, note: Note) -> EmailMessage:
     made = EmailMessage()
-    made["Subject"], made["From"], made["To"] = note.title, options.sender, ", ".join(options.to)
+    # a header is one line, whatever stands in the name of a camera
+    made["Subject"] = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", note.title)
+    made["From"], made["To"] = options.sender, ", ".join(options.to)
     made["Message-ID"] = f"<{note.id}@maskwatch>"
     made["Maskwatch-Delivery"], made["Auto-Submitted"] = note.id, "auto-generated"
     made.set_content("\n".join((*note.lines, "", note.link)) if note.link else "\n".join(note.lines))
@@ -60,7 +68,8 @@ class _Server(smtplib.SMTP):
 
 
 def send(options: Smtp, note: Note, reach: Reach) -> str:
-    password = "" if options.password is None else secret(options.password)
+    password = "" if options.password is None else secret(options.password, options.host)
+    message = mail(options, note)
     server = _Server(options, reach)
     try:
         server.connect(options.host, options.port)
@@ -68,8 +77,9 @@ def send(options: Smtp, note: Note, reach: Reach) -> str:
         if options.security == "starttls":
             server.starttls(context=ssl.create_default_context())
         if options.user:
+            keep(server.sock, options.host)
             server.login(options.user, password)
-        refused = server.send_message(mail(options, note), options.sender, options.to)
+        refused = server.send_message(message, options.sender, options.to)
         with contextlib.suppress(smtplib.SMTPException, OSError):  # it was taken, whatever comes of the goodbye
             server.quit()
         if refused:  # some were taken: again would reach them twice

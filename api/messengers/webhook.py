@@ -9,8 +9,9 @@ import time
 
 import msgspec
 
-from api.messengers.note import Later, Note, Refused, SecretName, Url, secret
+from api.messengers.note import Later, Note, Refused, Url
 from api.messengers.reach import Reach, post
+from api.messengers.secret import SecretName, Use, host_of, secret
 
 PICTURES = True
 
@@ -20,6 +21,11 @@ class Webhook(msgspec.Struct, tag_field="kind", tag="webhook"):
 
     url: Url
     secret: SecretName | None = None  # signs the message
+
+
+def use(options: Webhook) -> Use:
+    """The secret itself stays here: it signs."""
+    return Use((options.secret,) if options.secret else (), host_of(options.url), readable=False)
 
 
 def signature(key: str, at: int, body: bytes) -> str:
@@ -34,7 +40,8 @@ def send(options: Webhook, note: Note, reach: Reach) -> str:
     body = msgspec.json.encode(content)
     headers = {"Content-Type": "application/json; charset=utf-8", "Maskwatch-Delivery": note.id}
     if options.secret is not None:
-        headers["Maskwatch-Signature"] = signature(secret(options.secret), int(time.time()), body)
+        key = secret(options.secret, use(options).host)
+        headers["Maskwatch-Signature"] = signature(key, int(time.time()), body)
     status, said, answered = post(options.url, body, headers, reach)
     words = f"{status} {said[:200].decode(errors='replace')}".strip()
     if 200 <= status < 300:

@@ -17,7 +17,7 @@ from api import fields
 from api.auth import needs
 from api.db import made_id, now
 from api.dependencies import By, Db
-from api.messengers import KINDS, Options
+from api.messengers import KINDS, Options, secret
 from api.pages import Cursor, Limit, Page, take
 from api.permissions import Who
 from api.problems import Problem, missing
@@ -126,6 +126,8 @@ def check(who: Who, wish: ChannelWish) -> None:
         raise Problem(422, "no pictures", f"expected `pictures` false: a {kind} robot takes none that is not public")
     if getattr(wish.options, "user", "") and wish.options.password is None:  # type: ignore[union-attr]
         raise Problem(422, "no password", "expected the name of a variable in `password` with `user`")
+    if why := secret.wrong(KINDS[kind].use(wish.options)):
+        raise Problem(422, "secret not for this host", why)
 
 
 def kind_of(options: Options) -> str:

@@ -166,7 +166,7 @@ def test_a_sender_killed_between_sending_and_writing_it_down_doubles_at_most_und
 ) -> None:
     env = os.environ | {
         "MASKWATCH_DATABASE": here.database.get_secret_value(), "MASKWATCH_ALERT_NETWORKS": "127.0.0.0/8",
-        "MASKWATCH_SECRET_ONE": "right", "MASKWATCH_DATA": str(here.data),
+        "MASKWATCH_SECRET_ONE": "right", "MASKWATCH_SECRET_ONE_HOSTS": "127.0.0.1", "MASKWATCH_DATA": str(here.data),
     }  # fmt: skip
     command = [sys.executable, "-m", "cli.main", "alerts"]
     reached, answer = threading.Event(), threading.Event()
@@ -208,6 +208,7 @@ def test_a_channel_is_tried_out_and_shows_no_secret(
     here: Settings, sessions: sessionmaker[Session], as_: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MASKWATCH_SECRET_HALL", "s3cret-value")
+    monkeypatch.setenv("MASKWATCH_SECRET_HALL_HOSTS", "127.0.0.1")
     admin, hall, gate, viewer = as_("admin"), as_("reviewer", site="hall"), as_("reviewer", camera="g"), as_("viewer")
     with receivers.web() as server:
         options = {"kind": "dingtalk", "token": "MASKWATCH_SECRET_HALL", "address": server.url}
@@ -223,6 +224,19 @@ def test_a_channel_is_tried_out_and_shows_no_secret(
         assert Alerting(here, sessions).turn()
         assert server.got[0].json["text"]["content"].startswith("【Maskwatch】测试消息")
         assert hall.get(f"/v1/deliveries/{told.json()['id']}").json()["delivery"]["state"] == "sent"
+        # another host gets nothing, whether it is written over the API or stood in the row before
+        monkeypatch.setenv("MASKWATCH_SECRET_HALL_HOSTS", "chat.example.org")
+        stolen = {"kind": "wecom", "token": "MASKWATCH_SECRET_HALL", "address": server.url}
+        refused = hall.post("/v1/channels", json=body | {"options": stolen})
+        assert (refused.status_code, refused.json()["title"]) == (422, "secret not for this host"), refused.text
+        guessed = hall.post("/v1/channels", json=body | {"options": stolen | {"token": "MASKWATCH_SECRET_WARD"}})
+        assert guessed.json()["detail"] == refused.json()["detail"].replace("HALL", "WARD")
+        again = hall.post(f"/v1/channels/{id}/test").json()["id"]
+        assert Alerting(here, sessions).turn()
+        assert len(server.got) == 1
+        sent = hall.get(f"/v1/deliveries/{again}").json()["delivery"]
+        assert (sent["state"], "MASKWATCH_SECRET_HALL_HOSTS" in sent["answer"]) == ("failed", True)
+        monkeypatch.setenv("MASKWATCH_SECRET_HALL_HOSTS", "127.0.0.1")
     every = admin.post("/v1/channels", json={"name": "all", "options": {"kind": "webhook", "url": "https://example.org/"}})
     seen = {each["name"]: each["options"] for each in hall.get("/v1/channels").json()}
     assert (seen["all"], seen["值班群"]["token"]) == (None, "MASKWATCH_SECRET_HALL")
@@ -239,6 +253,8 @@ def test_a_channel_is_tried_out_and_shows_no_secret(
         {"kind": "smtp", "host": "mail", "sender": "a@b.c", "to": []},
         {"kind": "smtp", "host": "mail", "sender": "a@b.c\r\nBcc: x@y.z", "to": ["a@b.c"]},
         {"kind": "smtp", "host": "mail", "sender": "a@b.c", "to": ["a@b.c"], "user": "m"},
+        {"kind": "smtp", "host": "mail", "sender": "a@b.c", "to": ["a@b.c\n"]}, {"kind": "webhook", "url": "http://a\n"},
+        {"kind": "webhook", "url": "http://[", "secret": "MASKWATCH_SECRET_HALL"},
         {"kind": "smtp", "host": "ma il", "sender": "a@b.c", "to": ["a@b.c"]},
         {"kind": "mqtt", "host": "h", "topic": "a/#"}, {"kind": "mqtt", "host": "h", "topic": "a", "port": 0},
     ):  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import ipaddress
+import socket
 import ssl
 import time
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 import receivers
 import trustme
 
-from api.messengers import dingtalk, feishu, mqtt, note, reach, smtp, webhook, wecom
+from api.messengers import KINDS, dingtalk, feishu, mqtt, note, reach, secret, smtp, webhook, wecom
 from api.messengers.note import Later, Note, Refused
 from api.messengers.reach import Reach
 
@@ -32,6 +34,7 @@ FACTS = {
 def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("ONE", "right"), ("TOKEN", "t/0ken"), ("WRONG", "wrong")):
         monkeypatch.setenv(f"MASKWATCH_SECRET_{name}", value)
+        monkeypatch.setenv(f"MASKWATCH_SECRET_{name}_HOSTS", "127.0.0.1, LocalHost.")
 
 
 def told(language: str = "zh-CN", what: str = "alert", picture: bytes = b"", **facts: Any) -> Note:
@@ -91,6 +94,25 @@ def test_where_a_message_may_not_go(host: str) -> None:
         mqtt.send(mqtt.Mqtt(host, "t"), told(), Reach())
 
 
+@pytest.mark.parametrize(("address", "may"), [
+    ("1.1.1.1", True), ("8.8.8.8", True), ("203.0.112.255", True), ("192.0.1.1", True), ("192.88.98.1", True),
+    ("2606:4700:4700::1111", True), ("2400:3200::1", True), ("::ffff:1.1.1.1", True),
+    ("0.0.0.1", False), ("10.0.0.1", False), ("100.64.0.1", False), ("127.0.0.1", False), ("169.254.1.1", False),
+    ("172.31.255.255", False), ("192.0.0.8", False), ("192.0.0.9", False), ("192.0.0.170", False),
+    ("192.0.2.1", False), ("192.88.99.1", False), ("192.168.1.1", False), ("198.19.255.255", False),
+    ("198.51.100.1", False), ("203.0.113.1", False), ("224.0.0.1", False), ("239.255.255.255", False),
+    ("240.0.0.1", False), ("255.255.255.255", False),
+    ("::", False), ("::1", False), ("::10.0.0.1", False), ("::1.1.1.1", False), ("::ffff:10.0.0.1", False),
+    ("::ffff:192.88.99.1", False), ("::ffff:0:10.0.0.1", False), ("64:ff9b::10.0.0.1", False),
+    ("64:ff9b:1::1", False), ("100::1", False), ("2001::1", False), ("2001:20::1", False), ("2001:db8::1", False),
+    ("2002:a00:1::1", False), ("3fff::1", False), ("5f00::1", False), ("fc00::1", False), ("fe80::1", False),
+    ("fec0::1", False), ("feff::1", False), ("ff02::1", False),
+])  # fmt: skip
+def test_which_addresses_are_public(address: str, may: bool) -> None:
+    assert Reach().may(ipaddress.ip_address(address)) == may
+    assert Reach.of("0.0.0.0/0, ::/0").may(ipaddress.ip_address(address))
+
+
 def test_nobody_listens_nothing_resolves_or_the_answer_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reach, "WHOLE", 0.5)
     with receivers.web() as server:
@@ -110,15 +132,95 @@ def test_nobody_listens_nothing_resolves_or_the_answer_never_ends(monkeypatch: p
 
 
 def test_a_secret_that_is_not_there_is_named_and_none_is_shown() -> None:
-    with receivers.web() as server, pytest.raises(Refused, match="MASKWATCH_SECRET_NONE in the environment"):
-        webhook.send(webhook.Webhook(server.url, "MASKWATCH_SECRET_NONE"), told(), HERE)
     with pytest.raises(Refused, match="MASKWATCH_SECRET_"):
-        webhook.send(webhook.Webhook(server.url, "PATH"), told(), HERE)
+        webhook.send(webhook.Webhook("http://127.0.0.1/", "PATH"), told(), HERE)
     with receivers.web() as server:
-        server.answers = [(200, b'{"errcode": 93000, "errmsg": "no robot t/0ken"}', {})]
+        server.answers = [(200, b'{"errcode": 93000, "errmsg": "no robot t/0ken, t%2F0ken"}', {})]
         with pytest.raises(Refused, match="93000") as error:
             wecom.send(wecom.WeCom("MASKWATCH_SECRET_TOKEN", server.url), told(), HERE)
-    assert "t/0ken" not in str(error.value)
+    assert "0ken" not in str(error.value)
+
+
+def options(kind: str, host: str, name: str, readable: bool = False) -> Any:
+    """A channel of each kind that sends a secret to a host."""
+    url, security = f"http{'' if readable else 's'}://{host}/", "none" if readable else "tls"
+    match kind:
+        case "webhook":
+            return webhook.Webhook(url, name)
+        case "smtp":
+            return smtp.Smtp(host, "a@b.c", ["a@b.c"], 25, security, "m", name)
+        case "mqtt":
+            return mqtt.Mqtt(host, "t", 1883, security, "m", name)
+    return {"wecom": wecom.WeCom, "dingtalk": dingtalk.DingTalk, "feishu": feishu.Feishu}[kind](name, address=url)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_secret_goes_only_where_the_environment_says(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither when it is written nor when it is sent; and what is said is the same of a name that nobody has."""
+    monkeypatch.setenv("MASKWATCH_SECRET_FREE", "value")
+    monkeypatch.setenv("MASKWATCH_SECRET_TOKEN_HOSTS", "chat.example.org")
+    monkeypatch.setattr(Reach, "find", lambda *_: pytest.fail("nothing is looked up for it"))
+    said = set()
+    for name in ("MASKWATCH_SECRET_FREE", "MASKWATCH_SECRET_TOKEN", "MASKWATCH_SECRET_ABSENT"):
+        stolen = options(kind, "attacker.example", name)
+        why = secret.wrong(KINDS[kind].use(stolen))
+        with pytest.raises(Refused) as error:
+            KINDS[kind].send(stolen, told(), HERE)
+        assert str(error.value) == why
+        said.add(why.replace(name, "NAME"))
+    assert len(said) == 1
+    assert "NAME_HOSTS" in said.pop()
+    assert secret.wrong(KINDS[kind].use(options(kind, "Chat.Example.org.", "MASKWATCH_SECRET_TOKEN"))) == ""
+    # the variable that names the hosts is no secret that could be sent
+    assert secret.wrong(KINDS[kind].use(options(kind, "127.0.0.1", "MASKWATCH_SECRET_ONE_HOSTS")))
+    for name in ("MASKWATCH_SECRET_ABSENT", "MASKWATCH_SECRET_TOKEN"):  # bound elsewhere: as if it were not there
+        for vendor in getattr(KINDS[kind], "VENDOR", ()):
+            own = options(kind, vendor, name)
+            assert secret.wrong(KINDS[kind].use(own)) == ""
+            with pytest.raises(Refused, match=f"{name} cannot be sent to {vendor}: it is not in the environment"):
+                KINDS[kind].send(own, told(), HERE)
+
+
+def test_a_robot_of_the_vendors_own_needs_no_binding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKWATCH_SECRET_FREE", "value")
+    went = []
+
+    def connect(_: Reach, host: str, port: int) -> None:
+        went.append((host, port))
+        raise Later("not in a test")
+
+    monkeypatch.setattr(Reach, "connect", connect)
+    for module, kind in ((wecom, wecom.WeCom), (dingtalk, dingtalk.DingTalk), (feishu, feishu.Feishu)):
+        with pytest.raises(Later, match="not in a test"):
+            module.send(kind("MASKWATCH_SECRET_FREE"), told(), HERE)
+    assert went == [("qyapi.weixin.qq.com", 443), ("oapi.dingtalk.com", 443), ("open.feishu.cn", 443)]
+
+
+class Far(socket.socket):
+    """A connection that says to lead far away."""
+
+    def getpeername(self) -> Any:
+        return "203.0.113.5", 1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "webhook"])  # there the secret stays here
+def test_no_secret_goes_out_without_tls_but_to_this_machine(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKWATCH_SECRET_ONE_HOSTS", "127.0.0.1, mail.example.org")
+    for host in ("127.0.0.1", "mail.example.org"):
+        plain = options(kind, host, "MASKWATCH_SECRET_ONE", readable=True)
+        assert ("expected TLS" in secret.wrong(KINDS[kind].use(plain))) == (host != "127.0.0.1")
+    server = {"smtp": receivers.post, "mqtt": receivers.mqtt}.get(kind, receivers.web)
+    with server() as other:
+        plain = options(kind, "127.0.0.1", "MASKWATCH_SECRET_ONE", readable=True)
+        if hasattr(plain, "port"):
+            plain.port = other.port
+        else:
+            plain.address = other.url
+        monkeypatch.setattr(socket, "socket", Far)
+        with pytest.raises(Refused, match="expected TLS"):
+            KINDS[kind].send(plain, told(), HERE)
+    assert other.got == []
+    assert getattr(other, "logins", []) == []
 
 
 def test_the_robots_of_three_group_chats() -> None:
@@ -159,9 +261,12 @@ def test_mail_by_tls_with_login_and_an_attachment(monkeypatch: pytest.MonkeyPatc
             smtp.send(options, told(picture=JPEG), Reach.of("127.0.0.0/8,::1/128"))
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
         assert smtp.send(options, told(picture=JPEG), HERE) == "taken for 2"
-    (mail,) = server.got
-    assert server.to == [["a@example.org", "b@example.org"]]
-    assert (server.secured, server.logins) == ([True], [("m", "right")])
+        smtp.send(options, told(camera_names=["北门\r\nBcc: x@example.org\u2028door"]), HERE)
+    mail, named = server.got
+    assert named["subject"] == "【告警】北门 Bcc: x@example.org door 未戴口罩"
+    assert named["bcc"] is None
+    assert server.to == [["a@example.org", "b@example.org"]] * 2
+    assert (server.secured, server.logins) == ([True] * 2, [("m", "right")] * 2)
     assert (mail["subject"], mail["maskwatch-delivery"]) == ("【告警】北门 未戴口罩", "d" * 32)
     body, picture = mail.iter_parts()
     assert "摄像头：北门" in body.get_content()
