@@ -43,6 +43,7 @@ class Rule(msgspec.Struct, frozen=True):
     breach: tuple[Literal["none", "incorrect"], ...] = ("none", "incorrect")  # the states that break it
     grace: float | None = None  # seconds in breach before an episode opens; None: Settings.grace
     except_roles: tuple[str, ...] = ()  # of enrolled people, to whom it does not apply once they are recognised
+    roles: tuple[str, ...] = ()  # of enrolled people, to whom alone it applies; empty: to everybody
 
 
 class Zone(msgspec.Struct, frozen=True):
@@ -211,6 +212,7 @@ class Episode(msgspec.Struct, frozen=True):
     rule: str = ""  # name of the rule by which it was opened
     zone: str = ""  # where it was opened: name of the zone; empty: in none
     except_roles: tuple[str, ...] = ()  # roles to whom the rule does not apply: the API looks, it knows names
+    roles: tuple[str, ...] = ()  # to whom alone the rule applies, so of others it is no breach; empty: to everybody
 
 
 class Source(msgspec.Struct, frozen=True):

@@ -46,6 +46,7 @@ class Demand(NamedTuple):
     version: str = ""  # of the policy
     rule: str = ""  # name
     except_roles: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()  # for whom alone; empty: for everybody
 
 
 ALWAYS = Demand(("none", "incorrect"))  # without any policy: a mask, everywhere
@@ -54,19 +55,47 @@ ALWAYS = Demand(("none", "incorrect"))  # without any policy: a mask, everywhere
 # -- judging ------------------------------------------------------------------------------------------------------
 
 
-def demand(policy: Policy | None, zone: str, at: int) -> Demand | None:
-    """What is required of a face in a zone at a time, µs UTC; None: nothing is."""
+def demands(policy: Policy | None, zone: str, at: int) -> tuple[Demand, ...]:
+    """What is required of a face in a zone at a time, µs UTC: by the rules for some roles in their order, up to the
+    first for everybody, which is the last; when that requires nothing, or there is none, these alone."""
     if policy is None or not policy.version:
-        return ALWAYS
+        return (ALWAYS,)
+    found: list[Demand] = []
     for rule in policy.rules:
         if rule.zone and rule.zone != zone:
             continue
         if not applies(rule, policy.time_zone, at):
             continue
         if rule.required == "nothing":
-            return None
-        return Demand(rule.breach, rule.grace, policy.version, rule.name, rule.except_roles)
-    return None if policy.otherwise == "nothing" else ALWAYS._replace(version=policy.version)
+            return tuple(found)
+        found.append(Demand(rule.breach, rule.grace, policy.version, rule.name, rule.except_roles, rule.roles))
+        if not rule.roles:
+            return tuple(found)
+    return tuple(found) if policy.otherwise == "nothing" else (*found, ALWAYS._replace(version=policy.version))
+
+
+def demand(policy: Policy | None, zone: str, at: int) -> Demand | None:
+    """What is required of everybody there and then; None: nothing is."""
+    return next((each for each in demands(policy, zone, at) if not each.roles), None)
+
+
+def broken(those: Sequence[Demand], state: str) -> Demand | None:
+    """Which of the demands on a face its state breaks; None: none of them. Nobody knows yet who it is: what everybody
+    breaks counts before what some roles do, but whose own rule allows it is spared; of rules for some roles, whoever
+    has a role of any of them breaks it."""
+    allowed = [role for each in those if each.roles and state not in each.breach for role in each.roles]
+    found = [each for each in those if state in each.breach]
+    for each in found:
+        if not each.roles:
+            return each._replace(except_roles=_once((*each.except_roles, *allowed)))
+    if not found:
+        return None
+    return found[0]._replace(roles=_once(role for each in found for role in each.roles),
+                             except_roles=_once(role for each in found for role in each.except_roles))
+
+
+def _once(roles: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(roles))
 
 
 def applies(rule: Rule, time_zone: str, at: int) -> bool:
@@ -172,6 +201,13 @@ def _rule_faults(rule: Rule, cameras: Mapping[str, Sequence[Zone]] | None) -> li
         found.append(f"name: expected at most 80 characters, got {rule.name[:90]!r}")
     if len(rule.except_roles) > 20 or any(not 0 < len(role) <= 40 or min(role) < " " for role in rule.except_roles):
         found.append("except_roles: expected at most 20 roles of 1..40 characters")
+    if len(rule.roles) > 20 or any(not 0 < len(role) <= 40 or min(role) < " " for role in rule.roles):
+        found.append("roles: expected at most 20 roles of 1..40 characters")
+    if rule.roles and rule.required == "nothing":
+        found.append("roles: expected a rule that requires a mask; whom another rule is to spare goes into its "
+                     "except_roles")
+    if both := sorted({*rule.roles} & {*rule.except_roles}):
+        found.append(f"roles: expected roles that except_roles does not name, got {', '.join(both)} in both")
     if rule.required == "worn" and not rule.breach:
         found.append("breach: expected at least one of none, incorrect, got none of them")
     if rule.grace is not None and not 0 <= rule.grace <= LONGEST_GRACE:

@@ -78,6 +78,11 @@ class Breach(msgspec.Struct, frozen=True):
     told: int = 0  # last look told of
     demand: policy.Demand = policy.ALWAYS  # of the newest look in breach; once it is an episode, what opened it
     zone: str = ""  # the same
+    # An episode by a rule for some roles is no breach of anybody else: what everybody breaks meanwhile takes it over
+    everybody: int = 0  # first look that broke what is required of everybody; 0: none has
+    everybody_end: int = 0  # newest of these
+    wider: policy.Demand | None = None  # of that one
+    wider_zone: str = ""
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -262,20 +267,28 @@ def _looks(person: Person, face: Face, message: Faces) -> Person:
 def _breach(breach: Breach | None, face: Face, message: Faces) -> Breach | None:
     """The stretch of non-compliance after one more look."""
     tell = msgspec.structs.replace
-    demand = policy.demand(message.policy, face.zone, message.at)
-    if demand is not None and face.state in demand.breach:
+    demands = policy.demands(message.policy, face.zone, message.at)
+    demand = policy.broken(demands, face.state)
+    # what everybody has broken is over where only a rule for some roles is: of whoever it is not for, nothing is asked
+    over = breach is not None and breach.opened and not breach.demand.roles and demand is not None and demand.roles
+    if demand is not None and not over:
         state: Literal["none", "incorrect"] = "none" if face.state == "none" else "incorrect"
         if breach is None:
             breach = Breach(message.at, message.at, state, (message.camera,), message.place)
         cameras = breach.cameras if message.camera in breach.cameras else (*breach.cameras, message.camera)
         if not breach.opened:
             breach = tell(breach, demand=demand, zone=face.zone)
+        if not demand.roles:
+            breach = tell(breach, everybody=breach.everybody or message.at, everybody_end=message.at, wider=demand,
+                          wider_zone=face.zone)
+        elif breach.everybody and (message.at - breach.everybody_end) / 1e6 >= MENDED:
+            breach = tell(breach, everybody=0, wider=None)
         return tell(
             breach, end=message.at, state="none" if "none" in (state, breach.state) else "incorrect", cameras=cameras,
             place=message.place, looks=breach.looks + 1, score=breach.score + face.state_score, worn_since=0,
             evidence=_evidence(breach.evidence, face, message),
         )
-    if breach is not None and (demand is None or face.state != "unknown"):  # as it should be, or not asked for
+    if breach is not None and (not demands or face.state != "unknown"):  # as it should be, or not asked for
         since = breach.worn_since or message.at
         if not breach.opened and (message.at - since) / 1e6 >= MENDED:
             return None
@@ -335,6 +348,8 @@ def _joined(first: Breach, then: Breach) -> Breach:
         place=then.place, looks=first.looks + then.looks, score=first.score + then.score, worn_since=then.worn_since,
         evidence=(*first.evidence, *then.evidence)[:EVIDENCE],
         demand=first.demand if first.opened else then.demand, zone=first.zone if first.opened else then.zone,
+        everybody=first.everybody or then.everybody, everybody_end=then.everybody_end or first.everybody_end,
+        wider=then.wider or first.wider, wider_zone=then.wider_zone if then.wider else first.wider_zone,
     )
 
 
@@ -422,13 +437,21 @@ def _grown(person: Person, settings: Settings, told: dict[str, Output], at: int)
     breach = person.breach
     if breach is None:
         return person
-    grace = settings.grace if breach.demand.grace is None else breach.demand.grace
-    if not breach.opened and (breach.end - breach.start) / 1e6 < grace:
+    if not breach.opened and not _lasted(breach, breach.demand, settings):
         return person
+    if breach.demand.roles and breach.wider and _lasted(breach, breach.wider, settings):
+        breach = msgspec.structs.replace(breach, demand=breach.wider, zone=breach.wider_zone)
     if not breach.opened or breach.end - breach.told >= TELL_EVERY:
         breach = msgspec.structs.replace(breach, opened=True, told=breach.end)
         _tell_episode(person, breach, told, "open", "", at)
     return msgspec.structs.replace(person, breach=breach)
+
+
+def _lasted(breach: Breach, demand: policy.Demand, settings: Settings) -> bool:
+    """Whether it is longer than that rule's grace; of a rule for everybody only what everybody breaks counts."""
+    everybody = not demand.roles and breach.everybody
+    lasted = breach.everybody_end - breach.everybody if everybody else breach.end - breach.start
+    return lasted / 1e6 >= (settings.grace if demand.grace is None else demand.grace)
 
 
 def _quiet(person: Person, now: int, stopped: bool, told: dict[str, Output], settings: Settings) -> Person:
@@ -448,7 +471,7 @@ def _tell_episode(person: Person, breach: Breach, told: dict[str, Output], statu
     told[name] = Episode(
         name, "", person.id, breach.state, status, breach.start, breach.end, at, breach.cameras, breach.place,
         round(breach.score / max(1, breach.looks), 4), breach.looks, reason, breach.evidence,
-        breach.demand.version, breach.demand.rule, breach.zone, breach.demand.except_roles,
+        breach.demand.version, breach.demand.rule, breach.zone, breach.demand.except_roles, breach.demand.roles,
     )
 
 

@@ -149,25 +149,25 @@ def publish_older(checkout: Path, name: str, change: Any) -> None:
 
 
 def test_a_field_more_needs_a_version_more(checkout: Path):
-    publish_older(checkout, "episode", lambda schema: schema["properties"].pop("looks"))
+    publish_older(checkout, "trajectory", lambda schema: schema["properties"].pop("closed"))
     [fault] = refused(checkout)
-    assert fault.startswith("Episode has changed since version 1 was published; expected version 2 in topics.yaml")
+    assert fault.startswith("Trajectory has changed since version 1 was published; expected version 2 in topics.yaml")
 
-    edit(checkout, "message: Episode\n    version: 1", "message: Episode\n    version: 2")
+    edit(checkout, "message: Trajectory\n    version: 1", "message: Trajectory\n    version: 2")
     files = contract.publish(checkout)
-    fresh = checkout / contract.BASELINE / "episode.v2.json"
+    fresh = checkout / contract.BASELINE / "trajectory.v2.json"
     assert fresh in files
-    assert json.loads(files[fresh])["$id"] == "urn:maskwatch:episode:2"
+    assert json.loads(files[fresh])["$id"] == "urn:maskwatch:trajectory:2"
 
-    edit(checkout, "message: Episode\n    version: 2", "message: Episode\n    version: 3")
-    assert refused(checkout) == ["Episode: topics.yaml says version 3; expected 1 or 2"]
+    edit(checkout, "message: Trajectory\n    version: 2", "message: Trajectory\n    version: 3")
+    assert refused(checkout) == ["Trajectory: topics.yaml says version 3; expected 1 or 2"]
 
 
 def test_a_field_less_is_refused_whatever_the_version(checkout: Path):
-    publish_older(checkout, "episode", lambda schema: schema["properties"].update(floor={"type": "integer"}))
-    edit(checkout, "message: Episode\n    version: 1", "message: Episode\n    version: 2")
+    publish_older(checkout, "trajectory", lambda schema: schema["properties"].update(floor={"type": "integer"}))
+    edit(checkout, "message: Trajectory\n    version: 1", "message: Trajectory\n    version: 2")
     assert refused(checkout) == [
-        "Episode: Episode.floor is gone; fields are never removed or renamed (published as version 1)"
+        "Trajectory: Trajectory.floor is gone; fields are never removed or renamed (published as version 1)"
     ]
 
 

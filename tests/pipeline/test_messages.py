@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,6 +26,15 @@ def parts(file: Path) -> tuple[str, int, str]:
     return matched[1], int(matched[2]), matched[3]
 
 
+def told_before(now: Any, said: Any) -> Any:
+    """Of what a message says now the fields that the record has, in its parts too."""
+    if isinstance(now, dict) and isinstance(said, dict):
+        return {field: told_before(now[field], said[field]) for field in said if field in now}
+    if isinstance(now, list) and isinstance(said, list) and len(now) == len(said):
+        return [told_before(one, other) for one, other in zip(now, said, strict=True)]
+    return now
+
+
 @pytest.mark.parametrize("file", SAMPLES, ids=lambda file: file.name)
 def test_a_recorded_sample_decodes_and_says_the_same(file: Path):
     name, version, form = parts(file)
@@ -37,7 +47,7 @@ def test_a_recorded_sample_decodes_and_says_the_same(file: Path):
     decoder = msgspec.json.decode if form == "json" else msgspec.msgpack.decode
     said = decoder(payload)
     now = decoder(encode(message, form))
-    assert {field: now[field] for field in said} == said, "a field of the record was lost or reads differently now"
+    assert told_before(now, said) == said, "a field of the record was lost or reads differently now"
     if version == CURRENT[kind].version:
         assert encode(message, form) == payload
 

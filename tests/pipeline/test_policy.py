@@ -81,12 +81,38 @@ def test_the_first_rule_that_applies_decides() -> None:
     one = Policy("hall:1", "Asia/Shanghai", "nothing", (lunch, ward, rest), (LEFT, RIGHT))
     monday = "2026-11-23T"
     assert policy.demand(one, "ward", at(monday + "12:30")) is None
-    assert policy.demand(one, "ward", at(monday + "10:00")) == (("none",), 0.2, "hall:1", "ward", ("patient",))
+    assert policy.demand(one, "ward", at(monday + "10:00")) == (
+        ("none",), 0.2, "hall:1", "ward", ("patient",), ())
     assert policy.demand(one, "desk", at(monday + "10:00")).grace == 5.0
     assert policy.demand(one, "desk", at(monday + "18:10")) is None
     assert policy.demand(one, "", at(monday + "22:00")) is None
     worn = msgspec.structs.replace(one, otherwise="worn")
     assert policy.demand(worn, "", at(monday + "22:00")) == ALWAYS._replace(version="hall:1")
+
+
+def test_a_rule_for_some_roles_leaves_everybody_else_to_the_rules_after_it() -> None:
+    nurse = Rule("nurses", roles=("nurse",), except_roles=("trainee",))
+    cook = Rule("cooks", breach=("none",), grace=9.0, roles=("cook",))
+    rest = Rule("rest", breach=("none",), except_roles=("guest",))
+
+    def broken(state: str, *rules: Rule, otherwise: str = "nothing") -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        one = policy.broken(policy.demands(Policy("hall:1", otherwise=otherwise, rules=rules), "", 0), state)
+        return (one.rule, one.roles, one.except_roles) if one else ("", (), ())
+
+    assert broken("incorrect", nurse) == ("nurses", ("nurse",), ("trainee",))
+    assert broken("worn", nurse) == ("", (), ())
+    assert broken("none", nurse, cook) == ("nurses", ("nurse", "cook"), ("trainee",))  # whoever has either
+    assert broken("incorrect", cook, nurse) == ("nurses", ("nurse",), ("trainee",))
+    assert broken("none", nurse, rest) == ("rest", (), ("guest",))  # everybody breaks it, nurses too
+    assert broken("incorrect", nurse, rest) == ("nurses", ("nurse",), ("trainee",))
+    assert broken("incorrect", cook, otherwise="worn") == ("", (), ("cook",))  # their own rule allows it
+    assert broken("none", nurse, Rule(required="nothing"), rest) == ("nurses", ("nurse",), ("trainee",))
+    assert policy.demand(Policy("hall:1", otherwise="nothing", rules=(nurse, cook)), "", 0) is None
+    assert policy.demand(Policy("hall:1", rules=(nurse, rest)), "", 0).rule == "rest"
+    said = [fault.split(": ")[0] for fault in policy.faults(Written(rules=(
+        Rule(roles=("nurse",), required="nothing"), Rule(roles=("nurse",), except_roles=("nurse",)),
+        Rule(roles=("",)), nurse, cook)))]
+    assert said == ["rules[0].roles", "rules[1].roles", "rules[2].roles"]
 
 
 def test_a_face_is_in_the_first_zone_that_holds_its_middle() -> None:
@@ -193,6 +219,26 @@ def test_who_walks_into_an_exempt_zone_is_no_longer_in_breach(plain: Settings) -
     (one,) = episodes(under(crossing(), exempt), plain)
     assert (one.status, one.reason, one.zone, one.policy) == ("closed", "not required", "desk", "hall:1")
     assert one.end - scenes.START < 3_500_000
+
+
+def test_what_everybody_breaks_takes_an_episode_over_that_was_of_some_roles_alone(plain: Settings) -> None:
+    """The left half of the picture is the nurses', in the right one a mask is required of everybody."""
+    def told(*rules: Rule) -> list[Episode]:
+        one = Policy("hall:1", otherwise="nothing", rules=rules, zones=(LEFT, RIGHT))
+        return episodes(under(crossing(), one), plain)
+
+    nurses = Rule("nurses", zone="desk", roles=("nurse",), grace=0.5)
+    (alone,) = told(nurses)
+    assert (alone.rule, alone.roles, alone.zone, alone.reason) == ("nurses", ("nurse",), "desk", "not required")
+    (both,) = told(nurses, Rule("ward", zone="ward", grace=1.0))
+    assert (both.id, both.rule, both.roles, both.zone) == (alone.id, "ward", (), "ward")
+    (short,) = told(nurses, Rule("ward", zone="ward", grace=4.0))  # too short for everybody
+    assert (short.rule, short.roles, short.looks) == ("nurses", ("nurse",), both.looks)
+    # the other way: what everybody has broken ends where only nurses are asked for anything
+    first, then = told(Rule("ward", zone="ward", roles=("nurse",), grace=0.5), Rule("desk", zone="desk", grace=0.5))
+    assert (first.rule, first.roles, first.reason, then.rule, then.roles) == ("desk", (), "not required", "ward",
+                                                                               ("nurse",))
+    assert first.end < then.start
 
 
 def test_exempt_hours_and_a_state_that_is_allowed_open_nothing(plain: Settings) -> None:

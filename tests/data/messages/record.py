@@ -66,7 +66,8 @@ def samples() -> dict[str, msgspec.Struct]:
         "clinic:3", "Asia/Shanghai", "nothing",
         (Rule("ward", zone="beds", hours=(Hours((1, 2, 3, 4, 5), "07:00", "19:00"), Hours((6, 7), "20:00", "06:00")),
               except_hours=(Hours(begin="12:00", end="12:30"),), breach=("none",), grace=3.0,
-              except_roles=("patient",)),),
+              except_roles=("patient",)),
+         Rule("gowning", zone="beds", roles=("surgeon", "nurse"))),
         (Zone("beds", ((0.25, 0.2), (1.0, 0.2), (1.0, 1.0), (0.25, 1.0))),),
     )  # fmt: skip
     frame = Frame(
@@ -113,7 +114,7 @@ def samples() -> dict[str, msgspec.Struct]:
             id=f"{person}!{AT - 60 * SECOND}", site="clinic", person=person, state="none", status="closed",
             start=AT - 60 * SECOND, end=AT - 28 * SECOND, at=AT - 20 * SECOND, cameras=("entrance", "ward-2-door"),
             place=(12.5, 4.0), score=0.951, looks=58, reason="mask on", evidence=(seen,),
-            policy="clinic:3", rule="ward", zone="beds", except_roles=("patient",),
+            policy="clinic:3", rule="ward", zone="beds", except_roles=("patient",), roles=("surgeon", "nurse"),
         ),
         "Camera": Camera(
             "ward-2-door", (Source("rtsp://10.0.4.17/main", "main", 1920), Source("rtsp://10.0.4.17/sub", "sub", 640)),
