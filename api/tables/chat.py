@@ -31,6 +31,8 @@ class ChatRow(Base):
     text: Mapped[str] = mapped_column(Text, default="")
     pictures: Mapped[list[str]] = mapped_column(ARRAY(String(120)), default=list)
     mentions: Mapped[list[str]] = mapped_column(ARRAY(String(36)), default=list)
+    removed: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # when, µs UTC; 0: it stands
+    remover: Mapped[str] = mapped_column(String(36), default="", server_default="")  # user who took it back
 
     __table_args__ = (Index("ix_chat_room_seq", "room", "seq"), Index("ix_chat_at", "at"))
 
