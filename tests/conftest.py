@@ -20,15 +20,24 @@ for name in [name for name in os.environ if name.startswith("MASKWATCH_")]:
     del os.environ[name]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The quick ones first, so that most faults are seen within seconds; whatever uses the broker is marked so."""
+    """The quick ones first, so that most faults are seen within seconds; whatever uses the broker is marked so.
+
+    Where two processes share the suite (`make test`), a file's tests of one kind stay together, since they share what
+    was started for them; those of the dashboard all share one system, and begin the slow ones, being the longest."""
     for item in items:
         if "kafka" in getattr(item, "fixturenames", ()):
             item.add_marker("kafka")
+        kind = "-".join(sorted({"slow", "kafka", "models"} & {mark.name for mark in item.iter_markers()}))
+        together = item.path.parent if "frontend" in item.path.parts else item.path
+        item.add_marker(pytest.mark.xdist_group(f"{together.relative_to(ROOT)} {kind}"))
 
-    def order(item: pytest.Item) -> tuple[bool, bool, bool, bool]:
+    def order(item: pytest.Item) -> tuple[bool, bool, bool, bool, bool]:
         marks = {mark.name for mark in item.iter_markers()}
-        return "slow" in marks, "kafka" in marks, "models" in marks, "pipeline" not in item.path.parts
+        slow = "slow" in marks
+        return (slow, slow and "frontend" not in item.path.parts, "kafka" in marks, "models" in marks,
+                "pipeline" not in item.path.parts)
 
     items.sort(key=order)  # stable: within a group the order of the files stays
 
