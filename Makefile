@@ -45,7 +45,7 @@ test: setup dashboard ## everything that CI runs, on a real broker; quick tests 
 	$(BIN)/maskwatch models fetch
 	$(WEB) run --silent check
 	$(WEB) test --silent
-	$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadgroup --no-loadscope-reorder)
+	$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadscope --no-loadscope-reorder)
 
 lint: setup ## ruff
 	$(BIN)/ruff check .

@@ -7,8 +7,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from infra.local.kafka import Kafka
 from pipeline.settings import Settings
@@ -20,18 +22,23 @@ for name in [name for name in os.environ if name.startswith("MASKWATCH_")]:
     del os.environ[name]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The quick ones first, so that most faults are seen within seconds; whatever uses the broker is marked so.
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Where two processes share the suite (`make test`), a file's tests stay together, since they share what was
+    started for them; those of the dashboard all share one system."""
 
-    Where two processes share the suite (`make test`), a file's tests of one kind stay together, since they share what
-    was started for them; those of the dashboard all share one system, and begin the slow ones, being the longest."""
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/frontend" if nodeid.startswith("tests/frontend/") else nodeid.split("::")[0]
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The quick ones first, so that most faults are seen within seconds, and of the slow ones the dashboard's, which
+    take longest; whatever uses the broker is marked so."""
     for item in items:
         if "kafka" in getattr(item, "fixturenames", ()):
             item.add_marker("kafka")
-        kind = "-".join(sorted({"slow", "kafka", "models"} & {mark.name for mark in item.iter_markers()}))
-        together = item.path.parent if "frontend" in item.path.parts else item.path
-        item.add_marker(pytest.mark.xdist_group(f"{together.relative_to(ROOT)} {kind}"))
 
     def order(item: pytest.Item) -> tuple[bool, bool, bool, bool, bool]:
         marks = {mark.name for mark in item.iter_markers()}
