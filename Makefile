@@ -1,5 +1,6 @@
-# `make` lists the commands. Everything lives in .venv and data/; nothing else on the machine is touched, except that
-# `make test` installs the Debian packages of infra/apt-test.txt (test servers for RTSP and RTMP) when they are missing.
+# `make` lists the commands. Everything lives here, in .venv, data/, build/ and frontend/ (node_modules, dist); outside are only
+# the broker's jars, in ~/.cache/maskwatch, and Debian packages where they are missing: python3-venv for `make setup`, those of
+# infra/apt-test.txt (test servers, Chromium) for `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
@@ -59,7 +60,7 @@ migration: setup ## write the next migration of the tables (NAME=what_changed)
 docs: setup ## schemas, AsyncAPI document and the README's flow picture, from topics.yaml
 	$(BIN)/maskwatch topics docs
 
-bench: setup ## cameras per core against a naive loop; overhead; latency
+bench: setup ## every figure of docs/performance.md (about 45 minutes)
 	$(BIN)/python -m bench
 
 fuzz: setup ## the OpenAPI document against the running API for SECONDS (600) a role: whatever it allows and forbids
@@ -73,6 +74,6 @@ lock: ## resolve requirements.lock and infra/kafka/jgo.lock.toml anew
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.lock
 	$(BIN)/python -m infra.local.jars lock
 
-clean: ## remove .venv, caches and data/ (the broker's log too)
+clean: ## remove .venv, data/ (the broker's log too), build/, the built dashboard and caches
 	@test ! -e data/up.json || $(BIN)/maskwatch down
 	rm -rf frontend/node_modules frontend/dist .venv build dist data *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -29,14 +29,14 @@ PREDECESSOR = Path("../shared/data/baseline/aizoo_face_mask_detection_260.pb")
 
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context, out: Out = BUILD, data: Data = None) -> None:
-    """Measure cameras per core, overhead, latency, two workers, dedup, the cost of each step and of the detector.
+    """Measure cameras per core, overhead, latency, two workers, dedup, steps, detector, search, photos, load and video.
 
-    Without a command: all of them, about 25 minutes; nothing else should run on the machine meanwhile.
+    Without a command: all of them, about 45 minutes; nothing else should run on the machine meanwhile.
 
     Example: python -m bench percore --repeats 3 --only busy
     """
     if context.invoked_subcommand is None:
-        for each in (percore, detect, steps, sampling, live, workers):
+        for each in (percore, detect, steps, sampling, live, workers, search, inspection, load, video):
             each(out=out, data=data)
         console.print(f"written: {out / 'bench.json'}, {out / 'bench.md'}")
         console.print(f"`python -m bench report` puts the figures into {PAGE}")

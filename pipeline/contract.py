@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from pipeline import messages, topics
 from pipeline.messages import MESSAGES
 from pipeline.settings import Settings
-from pipeline.topics import FLOW, PLANNED, REPLAYED, Topic
+from pipeline.topics import FLOW, REPLAYED, Topic
 
 Schema = dict[str, Any]
 
@@ -293,11 +293,10 @@ def _operations(listed: Iterable[Topic]) -> Schema:
         receives = [(stage, "receive", topic.name) for stage in topic.readers]
         for stage, action, channel in [*sends, *receives, *replayed]:
             does = "writes" if action == "send" else "reads"
-            yet = " (agreed, not built yet)" if does in PLANNED.get(stage, ()) else ""
             operation: Schema = {
                 "action": action,
                 "channel": _ref("channels", channel),
-                "summary": f"{stage} {does} {channel}{yet}.",
+                "summary": f"{stage} {does} {channel}.",
                 "tags": [{"name": stage}],
                 "messages": [_ref("channels", channel, "messages", topic.message.__name__)],
             }
@@ -324,7 +323,7 @@ def _draft07(value: Any) -> Any:
 
 
 def mermaid(listed: Iterable[Topic]) -> str:
-    """The flow as a Mermaid picture, without what is not built yet: stages are round, topics are slanted.
+    """The flow as a Mermaid picture, stages are round, topics are slanted.
 
     What stands around the stages is drawn as one reader at the end, and as a writer of its own where it writes:
     arrows that lead back from the end to the beginning would hide the flow.
@@ -333,22 +332,21 @@ def mermaid(listed: Iterable[Topic]) -> str:
     stages: dict[str, str] = {}  # node -> label, in order of appearance
 
     def node(stage: str, does: str) -> str:
-        inside = stage in ("capture", *FLOW, "replay")
+        inside = stage in ("capture", *FLOW, "replay", "materialiser")
         name = stage if inside else "around" if does == "reads" else f"{stage}_writes"
-        stages.setdefault(name, "page, command,<br>any Kafka client" if name == "around" else stage)
+        stages.setdefault(name, "api, command,<br>any Kafka client" if name == "around" else stage)
         return name
 
     for number, topic in enumerate(listed):
-        writers, readers = (
-            [stage for stage in named if does not in PLANNED.get(stage, ())]
-            for does, named in (("writes", topic.writers), ("reads", topic.readers))
-        )
+        writers = topic.writers
         lines.append(f'    t{number}[/"{topic.name}"/]')
         if set(FLOW) <= set(writers):  # one arrow instead of one from every stage
             lines.append(f'    every(["any stage"]) --> t{number}')
-            writers = []
+            writers = ()
         lines += [f"    {node(stage, 'writes')} --> t{number}" for stage in writers]
-        lines += [f"    t{number} --> {reader}" for reader in dict.fromkeys(node(stage, "reads") for stage in readers)]
+        readers = dict.fromkeys(node(stage, "reads") for stage in topic.readers)
+        lines += [f"    t{number} --> {reader}" for reader in readers]
+    lines += ['    materialiser --> tables[("PostgreSQL, Milvus")]', '    tables --> served(["api: dashboard"])']
     return "\n".join([*lines, *(f'    {name}(["{label}"])' for name, label in stages.items())])
 
 
@@ -356,7 +354,6 @@ def tables(listed: Iterable[Topic]) -> str:
     """docs/contract/README.md: every topic and every field of every message, as Markdown."""
     listed = tuple(listed)
     components = _components(MESSAGES.values())
-    planned = [f"what {stage} {' and '.join(does)}" for stage, does in PLANNED.items()]
     lines = [
         f"<!-- {BY} -->",
         "# Topics and messages",
@@ -366,8 +363,7 @@ def tables(listed: Iterable[Topic]) -> str:
         "",
         "## Topics",
         "",
-        "In the order a frame travels. The names carry `MASKWATCH_TOPIC_PREFIX` where that is set. "
-        f"Agreed but not built yet: {'; '.join(planned)}.",
+        "In the order a frame travels. The names carry `MASKWATCH_TOPIC_PREFIX` where that is set.",
         "",
         "| topic | message | key | partitions | kept | largest record | written by | read by |",
         "|---|---|---|---|---|---|---|---|",

@@ -84,7 +84,7 @@ def test_links_lead_somewhere(file: Path):
 
 
 def test_every_folder_says_what_belongs_there():
-    folders = ["pipeline", "agents", "models", "api", "cli", "infra", "tests", "examples", "docs"]
+    folders = ["pipeline", "agents", "models", "api", "cli", "infra", "tests", "examples", "docs", "bench", "frontend"]
     assert [name for name in folders if not (ROOT / name / "README.md").exists()] == []
 
 
