@@ -61,8 +61,9 @@ class Stopped(RuntimeError):
 
 def frames(settings: Settings, begin: int, end: int, cameras: frozenset[str] = frozenset(),
            refused: Callable[[str], None] = lambda reason: None, reading: Reading | None = None,
-           stopped: Callable[[], bool] = lambda: False) -> Iterator[Frame]:
-    """The frames of the log with begin <= at < end (µs), by time; of `cameras`, or of all for none.
+           stopped: Callable[[], bool] = lambda: False, site: str = "") -> Iterator[Frame]:
+    """The frames of the log with begin <= at < end (µs), by time; of `cameras`, or of all for none; with a `site`, only
+    what they showed as cameras of it.
 
     What is not a Frame is told to `refused` and left out, as the live stages refuse it. Raises Stopped once `stopped`
     says so."""
@@ -83,7 +84,8 @@ def frames(settings: Settings, begin: int, end: int, cameras: frozenset[str] = f
             for part in parts if (found := starts.get(part)) is not None and found.offset < ends[part]
         ]
         for frame in heapq.merge(*readers, key=lambda frame: (frame.at, frame.camera)):
-            if begin <= frame.at < end and (not cameras or frame.camera in cameras):
+            if (begin <= frame.at < end and (not cameras or frame.camera in cameras)
+                    and site in ("", frame.site)):
                 yield frame
 
 

@@ -176,7 +176,8 @@ def _passed(db: Session, camera: CameraRow, stretch: Sequence[tuple[int, float]]
     looked, *came = db.execute(
         select(func.coalesce(func.sum(Minute.looked), 0),
                *(func.coalesce(func.sum(getattr(Minute, f"came_{state}")), 0) for state in STATES))
-        .where(Minute.camera == camera.id, Minute.zone == "", Minute.minute >= since, Minute.minute < until)).one()
+        .where(Minute.site == camera.site, Minute.camera == camera.id, Minute.zone == "", Minute.minute >= since,
+               Minute.minute < until)).one()
     asked = f"camera={camera.id}&since={since}&until={until}"
     return Passed(camera.id, camera.name, start, end, round(min(away for _, away in stretch), 1),
                   dict(zip(STATES, map(int, came), strict=True)), int(looked) / 1e6,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, false, or_, true
+from sqlalchemy import ColumnElement, and_, false, or_, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 # module -> its actions. view: see; add, edit, remove: as they say; export: take out as a file;
@@ -51,14 +51,15 @@ class Scope:
 
     everywhere: bool = False
     sites: frozenset[str] = frozenset()
-    cameras: frozenset[str] = frozenset()  # besides those of `sites`
+    # (site, camera), besides those of `sites`: what a camera showed at another site is not its grant's
+    cameras: frozenset[tuple[str, str]] = frozenset()
 
     def __bool__(self) -> bool:
         return self.everywhere or bool(self.sites) or bool(self.cameras)
 
     def covers(self, site: str, camera: str = "") -> bool:
         """Of a thing of a whole site (camera empty) only who has the site; of a camera's, who has either."""
-        return self.everywhere or site in self.sites or (bool(camera) and camera in self.cameras)
+        return self.everywhere or site in self.sites or (bool(camera) and (site, camera) in self.cameras)
 
     def where(self, site: InstrumentedAttribute[str], camera: InstrumentedAttribute[str] | None = None
               ) -> ColumnElement[bool]:
@@ -67,8 +68,38 @@ class Scope:
             return true()
         parts: list[ColumnElement[bool]] = [site.in_(sorted(self.sites))] if self.sites else []
         if camera is not None and self.cameras:
-            parts.append(camera.in_(sorted(self.cameras)))
+            parts.append(tuple_(site, camera).in_(sorted(self.cameras)))
         return or_(*parts) if parts else false()
+
+    def shows_any(self, site: InstrumentedAttribute[str], cameras: Any) -> ColumnElement[bool]:
+        """Rows that are of several cameras, `cameras` an array of them: who has one of them."""
+        return self._several(site, cameras.overlap)
+
+    def shows_all(self, site: InstrumentedAttribute[str], cameras: Any) -> ColumnElement[bool]:
+        """The same: who has each of them."""
+        return self._several(site, cameras.contained_by)
+
+    def _several(self, site: InstrumentedAttribute[str], fits: Callable[[list[str]], ColumnElement[bool]]
+                 ) -> ColumnElement[bool]:
+        if self.everywhere:
+            return true()
+        parts: list[ColumnElement[bool]] = [site.in_(sorted(self.sites))] if self.sites else []
+        parts += [and_(site == each, fits(cameras)) for each, cameras in self.by_site.items()]
+        return or_(*parts) if parts else false()
+
+    @property
+    def by_site(self) -> dict[str, list[str]]:
+        """Site -> cameras of it, besides those of `sites`."""
+        found: dict[str, list[str]] = {}
+        for site, camera in sorted(self.cameras):
+            found.setdefault(site, []).append(camera)
+        return found
+
+    def asking(self, site: InstrumentedAttribute[str], camera: str) -> ColumnElement[bool]:
+        """Rows of the sites at which one may see this camera: about another's one may not even ask."""
+        if self.everywhere:
+            return true()
+        return site.in_(sorted(self.sites | {at for at, one in self.cameras if one == camera}))
 
 
 @dataclass(frozen=True)
@@ -102,7 +133,7 @@ class Who:
             self._scopes[permission] = Scope(
                 any(not grant.site and not grant.camera for grant in those),
                 frozenset(grant.site for grant in those if grant.site and not grant.camera),
-                frozenset(grant.camera for grant in those if grant.camera),
+                frozenset((grant.site, grant.camera) for grant in those if grant.camera),
             )
         return self._scopes[permission]
 

@@ -436,7 +436,7 @@ class Replaying:
             with ThreadPoolExecutor(settings.cores) as pool:
                 flow, turn = Flow(settings, models, pool), list[Frame]()
                 for frame in edge.frames(settings, run.since, run.until, frozenset(run.cameras), gathered.refuse,
-                                         reading, stopped):
+                                         reading, stopped, run.site):
                     if stopped():
                         raise edge.Stopped
                     if judge is not None:

@@ -96,6 +96,7 @@ class EpisodeNow(msgspec.Struct):
     score: float
     looks: int
     reason: str
+    site: str
 
 
 class LetterNow(msgspec.Struct):
@@ -209,6 +210,7 @@ class Summary:
                 each.score,
                 each.looks,
                 each.reason,
+                each.site,
             )
             for each in newest
         ]

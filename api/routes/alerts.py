@@ -156,9 +156,7 @@ def every(db: Db, who: By, since: filters.Since = 0, until: filters.Until = filt
     if site:
         query = query.where(Alert.site == site)
     if camera:
-        query = query.where(Alert.cameras.overlap([camera]))
-        if not (scope.everywhere or camera in scope.cameras):
-            query = query.where(Alert.site.in_(sorted(scope.sites)))
+        query = query.where(Alert.cameras.overlap([camera]), scope.asking(Alert.site, camera))
     if kind:
         query = query.where(Alert.kind == kind)
     if told:

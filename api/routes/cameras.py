@@ -260,8 +260,7 @@ def one(db: Db, who: By, camera: FromPath[str]) -> CameraView:
 def add(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, data: JSONBody[NewCamera]) -> CameraView:
     """A worker takes it up within a second or two."""
     site = _site(db, who, data.site)
-    if cameras.held(db, data.id) is not None:
-        raise Problem(409, "camera exists", f"expected the id of a new camera, got {data.id!r}")
+    unused(db, data.id, site.id)
     sources = tuple(source(settings, each, ()) for each in data.sources)
     camera = Camera(
         data.id, sources, data.name, site.id, data.running, data.fps, data.width,
@@ -463,6 +462,16 @@ def _site(db: Session, who: Who, site: str) -> Site:
 
 
 def _taken(db: Session, who: Who, camera: str, permission: str) -> tuple[CameraRow, Site]:
+def unused(db: Session, id: str, site: str) -> None:
+    """Keeps an id from others until the request ends. Raises Problem 409 for one that a new camera of the site may not
+    have."""
+    if cameras.held(db, id) is not None:
+        raise Problem(409, "camera exists", f"expected the id of a new camera, got {id!r}")
+    if cameras.site_of(db, id) not in (None, site):
+        raise Problem(409, "id of another site", "expected an id that no camera of another site has had, because what "
+                      f"that one showed is found by it, got {id!r}")
+
+
     """The camera and its site, kept from others until the request ends: site first, as everybody takes them."""
     row = find(db, who, camera, permission)
     site = db.scalar(select(Site).where(Site.id == row.site).with_for_update(read=True))

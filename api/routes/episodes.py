@@ -180,11 +180,7 @@ def wanted(who: Who, scope: Scope, since: int, until: int, site: str, camera: st
     if site:
         query = query.where(EpisodeRow.site == site)
     if camera:
-        # of a camera that one may not see, one may not even ask
-        mine = scope.everywhere or camera in scope.cameras
-        query = query.where(EpisodeRow.cameras.overlap([camera]))
-        if not mine:
-            query = query.where(EpisodeRow.site.in_(sorted(scope.sites)))
+        query = query.where(EpisodeRow.cameras.overlap([camera]), scope.asking(EpisodeRow.site, camera))
     for column, value in ((EpisodeRow.state, state), (EpisodeRow.status, status)):
         if value:
             query = query.where(column == value)

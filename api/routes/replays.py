@@ -16,7 +16,7 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromQuery, JSONBody, PathParameter, QueryParameter
 from msgspec import Meta
-from sqlalchemy import func, select, text
+from sqlalchemy import ColumnElement, func, select, text
 from sqlalchemy.orm import Session
 
 from agents import replay as edge
@@ -638,11 +638,16 @@ def _episodes(db: Session, row: Replay) -> list[Breach]:
 
 
 def live_breaches(db: Session, run: Replay) -> list[Breach]:
+def _recorded(run: Replay) -> tuple[ColumnElement[bool], ...]:
+    """Episodes of the run's cameras in its stretch; not of another site at which one of them was."""
+    return (EpisodeRow.site == run.site, EpisodeRow.cameras.overlap(run.cameras), EpisodeRow.start < run.until,
+            EpisodeRow.end >= run.since)
+
+
     """What was recorded of the run's cameras in its stretch. Raises Problem 422 for more than is compared."""
     most = replays.MOST_EPISODES
     rows = db.scalars(select(EpisodeRow).where(
-        EpisodeRow.cameras.overlap(run.cameras), EpisodeRow.start < run.until, EpisodeRow.end >= run.since)
-        .order_by(EpisodeRow.start, EpisodeRow.id).limit(most + 1)).all()
+        *_recorded(run)).order_by(EpisodeRow.start, EpisodeRow.id).limit(most + 1)).all()
     if len(rows) > most:
         raise Problem(422, "too much to compare", f"expected at most {most} recorded episodes in the stretch, got more")
     shown: dict[str, list[Shown]] = {}
@@ -668,7 +673,8 @@ def live_breaches(db: Session, run: Replay) -> list[Breach]:
 
 def live_totals(db: Session, run: Replay) -> Totals:
     """Of a route that reaches over an edge of the stretch, the part within."""
-    inside = (LegRow.camera.in_(run.cameras), LegRow.start < run.until, LegRow.end >= run.since)
+    inside = (LegRow.site == run.site, LegRow.camera.in_(run.cameras), LegRow.start < run.until,
+              LegRow.end >= run.since)
     share = (func.least(LegRow.end, run.until) - func.greatest(LegRow.start, run.since)) * 1.0 / func.greatest(
         LegRow.end - LegRow.start, 1)
     part = func.least(func.greatest(share, 0.0), 1.0)
@@ -676,10 +682,10 @@ def live_totals(db: Session, run: Replay) -> Totals:
     people = db.scalar(select(func.count(LegRow.trajectory.distinct())).where(*inside)) or 0
     of_tracks: dict[str, int] = dict(db.execute(  # type: ignore[arg-type]
         select(Sighting.state, func.count()).where(
-            Sighting.camera.in_(run.cameras), Sighting.start < run.until, Sighting.end >= run.since)
+            Sighting.site == run.site, Sighting.camera.in_(run.cameras), Sighting.start < run.until,
+            Sighting.end >= run.since)
         .group_by(Sighting.state)).all())
-    count = db.scalar(select(func.count()).select_from(EpisodeRow).where(
-        EpisodeRow.cameras.overlap(run.cameras), EpisodeRow.start < run.until, EpisodeRow.end >= run.since)) or 0
+    count = db.scalar(select(func.count()).select_from(EpisodeRow).where(*_recorded(run))) or 0
     seconds = {state: float(micros or 0) / 1e6 for state, micros in zip(STATES, sums, strict=True)}
     return replays.totals(count, people, of_tracks, seconds)
 

@@ -26,6 +26,7 @@ from api.dependencies import By, Db
 from api.permissions import Who
 from api.problems import Problem, missing
 from api.publish import Producer
+from api.routes.cameras import unused
 from api.tables import audit, cameras, sites
 from api.tables.cameras import CameraRow
 from api.tables.requests import Request
@@ -272,8 +273,7 @@ def _put_up(producer: Producer, db: Session, who: Who, row: Request, site: str, 
     if not (who.may("requests.review", site) and who.may("cameras.add", site)):
         raise Problem(403, "not allowed", f"expected requests.review and cameras.add {_there(site, '')}")
     camera = camera or re.sub(r"[^a-z0-9]+", "-", row.wish["name"].lower()).strip("-")[:40] or f"camera-{row.id[:8]}"
-    if cameras.held(db, camera) is not None:
-        raise Problem(409, "camera is there", f"expected in `camera` an id that is free, got {camera!r}")
+    unused(db, camera, site)
     place = row.wish.get("place")
     wish = Camera(camera, (Source(row.wish["address"]),), site=site, name=row.wish["name"],
                   place=tuple(place) if place else None)

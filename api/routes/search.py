@@ -195,7 +195,8 @@ def _where(who: Who, asked: SearchAsked) -> str | None:
     parts += [f"at < {asked.until}"] if asked.until < LATEST else []
     if not scope.everywhere:
         either = [f"site in {vectors.quoted(scope.sites)}"] if scope.sites else []
-        either += [f"camera in {vectors.quoted(scope.cameras)}"] if scope.cameras else []
+        either += [f"(site in {vectors.quoted([site])} and camera in {vectors.quoted(cameras)})"
+                   for site, cameras in scope.by_site.items()]
         if not either:
             return None
         parts.append(f"({' or '.join(either)})")

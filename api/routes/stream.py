@@ -61,8 +61,8 @@ def status(request: Request[Any, Any, Any], db: Db, who: By) -> Report:
         now += view.now
         minute += view.minute
         savings.add(view.savings)  # type: ignore[arg-type]
-    breaches = [msgspec.structs.replace(each, cameras=tuple(camera for camera in each.cameras if camera in mine))
-                for each in report.episodes if mine.intersection(each.cameras)]
+    breaches = [msgspec.structs.replace(each, cameras=theirs) for each in report.episodes
+                if (theirs := tuple(camera for camera in each.cameras if scope.covers(each.site, camera)))]
     # letters quote records of any camera; how many are on their way is only known of all together
     return msgspec.structs.replace(report, cameras=views, now=now, minute=minute, savings=savings, people=0,
                                    episodes=breaches, letters=[])

@@ -99,7 +99,7 @@ def visible(scope: Scope) -> ColumnElement[bool]:
     """Of routes: those with a leg that the scope covers."""
     if scope.everywhere or not scope.cameras:
         return scope.where(TrajectoryRow.site)
-    of = select(LegRow.number).where(LegRow.trajectory == TrajectoryRow.id, LegRow.camera.in_(sorted(scope.cameras)))
+    of = select(LegRow.number).where(LegRow.trajectory == TrajectoryRow.id, scope.where(LegRow.site, LegRow.camera))
     return or_(scope.where(TrajectoryRow.site), of.exists())
 
 

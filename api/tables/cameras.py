@@ -48,6 +48,15 @@ class CameraRow(Base):
         return msgspec.convert(self.wish, Camera)
 
 
+class CameraId(Base):
+    """An id that a camera has or had. Another site never gets it: what that camera showed is found by it."""
+
+    __tablename__ = "camera_ids"
+
+    id: Mapped[Id]
+    site: Mapped[str] = mapped_column(String(64))  # of which the camera is, or was last
+
+
 class RemovedCamera(Base):
     """Somebody removed it, and the topic does not say so yet: what comes of it from before is not folded."""
 
@@ -96,6 +105,20 @@ def held(session: Session, id: str) -> CameraRow | None:
     return session.scalar(select(CameraRow).where(CameraRow.id == id).with_for_update())
 
 
+def site_of(session: Session, id: str) -> str | None:
+    """Of which a camera of this id is or was; None: there never was one."""
+    return session.scalar(select(CameraId.site).where(CameraId.id == id))
+
+
+def _moved(session: Session, id: str, site: str, before: str | None) -> None:
+    """The camera is of this site now. From the one before it is gone: what it showed there stays with that."""
+    if before not in (None, site):
+        session.execute(delete(Calibration).where(Calibration.camera == id))  # on the other site's plan
+        live.tell(session, live.Event("camera.removed", {"id": id}, before or "", id, "cameras.view"))
+    session.execute(insert(CameraId).values(id=id, site=site).on_conflict_do_update(
+        index_elements=["id"], set_={"site": site}))
+
+
 def save(session: Session, producer: Producer, camera: Camera, site: Site, before: CameraRow | None) -> CameraRow:
     """A wish into its row and on its way to the topic, with what its site and the active policy say of it. The caller
     has it `held`. Raises BadCamera."""
@@ -107,6 +130,7 @@ def save(session: Session, producer: Producer, camera: Camera, site: Site, befor
         privacy=sites.stricter(camera.privacy, cast("Privacy", site.privacy)),
     )  # fmt: skip
     check([camera])
+    _moved(session, camera.camera, camera.site, before.site if before else None)
     row = before or CameraRow(id=camera.camera)
     for name, value in columns(camera, -1).items():
         setattr(row, name, value)
@@ -171,8 +195,11 @@ class Cameras:
                 continue
             sites.known(session, camera.site, camera.privacy)
             values = columns(camera, told.offset)
-            session.execute(insert(CameraRow).values(id=key, **values).on_conflict_do_update(
-                index_elements=["id"], set_=values, where=CameraRow.changed <= camera.changed))
+            before = session.scalar(select(CameraRow.site).where(CameraRow.id == key))
+            if session.scalar(insert(CameraRow).values(id=key, **values).on_conflict_do_update(
+                    index_elements=["id"], set_=values, where=CameraRow.changed <= camera.changed
+                    ).returning(CameraRow.id)):
+                _moved(session, key, camera.site, before)
             live.tell(session, live.Event("camera.changed", {"id": key, "running": camera.running}, camera.site, key,
                                           "cameras.view"))
 

@@ -19,10 +19,7 @@ from sqlalchemy import (
     String,
     Text,
     delete,
-    false,
-    or_,
     select,
-    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
@@ -130,12 +127,7 @@ class EvidenceRow(Base):
 
 def visible(scope: Scope, site: Any = EpisodeRow.site, cameras: Any = EpisodeRow.cameras) -> ColumnElement[bool]:
     """Of a site whole, or with one of its cameras: who has any camera of an episode may know of it."""
-    if scope.everywhere:
-        return true()
-    parts: list[ColumnElement[bool]] = [site.in_(sorted(scope.sites))] if scope.sites else []
-    if scope.cameras:
-        parts.append(cameras.overlap(sorted(scope.cameras)))
-    return or_(*parts) if parts else false()
+    return scope.shows_any(site, cameras)
 
 
 def covers(scope: Scope, site: str, cameras: Sequence[str]) -> bool:

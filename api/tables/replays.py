@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, ForeignKey, Index, String, Text, delete, false, or_, select, true
+from sqlalchemy import BigInteger, ColumnElement, ForeignKey, Index, String, Text, delete, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -89,12 +89,7 @@ class ReplayEpisode(Base):
 
 def visible(scope: Scope) -> ColumnElement[bool]:
     """Runs all of whose cameras the scope holds."""
-    if scope.everywhere:
-        return true()
-    parts: list[ColumnElement[bool]] = [Replay.site.in_(sorted(scope.sites))] if scope.sites else []
-    if scope.cameras:
-        parts.append(Replay.cameras.contained_by(sorted(scope.cameras)))
-    return or_(*parts) if parts else false()
+    return scope.shows_all(Replay.site, Replay.cameras)
 
 
 def covers(scope: Scope, site: str, cameras: Sequence[str]) -> bool:

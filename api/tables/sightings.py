@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Index, String, delete, select, text, update
+from sqlalchemy import REAL, BigInteger, ForeignKey, Index, String, delete, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -46,6 +46,23 @@ class Sighting(Base):
         Index("ix_sightings_site_start", "site", "start"),
         Index("ix_sightings_open", "camera", postgresql_where=text("open")),
     )  # fmt: skip
+
+
+class TrackPoint(Base):
+    """Where the face of a track was in the picture, once a second: from it follows where somebody walked."""
+
+    __tablename__ = "track_points"
+
+    track: Mapped[str] = mapped_column(ForeignKey("sightings.id", ondelete="CASCADE"), primary_key=True)
+    second: Mapped[int] = mapped_column(BigInteger, primary_key=True)  # whole ones since 1970: the first look in each
+    at: Mapped[Micros]
+    x: Mapped[float] = mapped_column(REAL)  # middle of the box, 0..1 of the picture
+    y: Mapped[float] = mapped_column(REAL)  # its lower edge
+    height: Mapped[float] = mapped_column(REAL)  # of the box
+
+    @property
+    def box(self) -> tuple[float, float, float]:
+        return self.x, self.y, self.height
 
 
 class FaceRow(Base):

@@ -240,7 +240,7 @@ def test_rules_are_written_by_who_may(tables: Settings, sessions: sessionmaker[S
             session.add(Channel(id=id, kind="webhook", name=id[0], site=site, language="en", pictures=False,
                                 options={"url": "https://example.org/"}))
     admin, viewer = as_("admin"), as_("viewer")
-    hall, gate = as_("reviewer", site="hall"), as_("reviewer", camera="gate")
+    hall, gate = as_("reviewer", site="hall"), as_("reviewer", site="hall", camera="gate")
     assert viewer.get("/v1/alert-rules").status_code == viewer.post("/v1/alert-rules", json=wish()).status_code == 403
     for client, site in ((hall, ""), (hall, "lab"), (gate, "hall"), (gate, "")):
         assert client.post("/v1/alert-rules", json=wish(site=site)).status_code == 403
@@ -281,7 +281,7 @@ def test_alerts_are_shown_to_who_may_see_the_camera(
         assert answer.status_code == 200, answer.text
         return [each["id"] for each in answer.json()["items"]]
 
-    everybody, gate, far = as_("viewer"), as_("viewer", camera="gate"), as_("viewer", site="lab")
+    everybody, gate, far = as_("viewer"), as_("viewer", site="hall", camera="gate"), as_("viewer", site="lab")
     assert ids(everybody) == [lab.id, both.id]
     assert ids(everybody, "?going=true&kind=episode&state=open&site=hall&camera=dock") == [both.id]
     assert ids(gate) == [both.id]
@@ -291,6 +291,6 @@ def test_alerts_are_shown_to_who_may_see_the_camera(
     assert far.get(where).status_code == 404
     assert gate.post(f"{where}/acknowledge").status_code == 403
     assert as_("reviewer", site="lab").post(f"{where}/acknowledge").status_code == 404
-    assert as_("reviewer", camera="dock").post(f"{where}/acknowledge").json()["state"] == "acknowledged"
+    assert as_("reviewer", site="hall", camera="dock").post(f"{where}/acknowledge").json()["state"] == "acknowledged"
     with sessions() as session, session.begin():
         assert alerts.acknowledge(session, [both.id], "x") == []

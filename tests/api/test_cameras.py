@@ -108,7 +108,8 @@ def test_words_from_before_do_not_come_back(tables: Settings, sessions: sessionm
 def test_who_may_do_what_to_which_camera(admin: TestClient[Any], as_: As) -> None:
     admin.post("/v1/cameras", json=GATE)
     admin.post("/v1/cameras", json=GATE | {"id": "bench", "site": "lab"})
-    viewer, other, one = as_("viewer", site="hall"), as_("manager", site="lab"), as_("manager", camera="gate")
+    viewer, other = as_("viewer", site="hall"), as_("manager", site="lab")
+    one = as_("manager", site="hall", camera="gate")
     assert [c["id"] for c in viewer.get("/v1/cameras").json()["items"]] == ["gate"]
     assert {s["url"] for s in viewer.get("/v1/cameras/gate").json()["sources"]} == {""}
     assert [s["id"] for s in viewer.get("/v1/sites").json()["items"]] == ["hall"]

@@ -197,7 +197,8 @@ def test_rates_with_their_interval_and_what_was_not_seen(shown: None, as_: Any) 
 
 
 def test_one_sees_the_figures_of_ones_own_cameras_and_sites(shown: None, as_: Any, app: Any) -> None:
-    yard, gate, nobody = as_("viewer", site="yard"), as_("viewer", camera="gate"), as_("viewer", site="roof")
+    yard, nobody = as_("viewer", site="yard"), as_("viewer", site="roof")
+    gate = as_("viewer", site="hall", camera="gate")
     assert [s["camera"] for s in get(yard, by="camera")] == ["dock"]
     assert [s["camera"] for s in get(gate, by="camera")] == ["gate"]
     assert [r["camera"] for r in get(gate, "/ranking")] == ["gate"]

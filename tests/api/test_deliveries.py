@@ -209,7 +209,8 @@ def test_a_channel_is_tried_out_and_shows_no_secret(
 ) -> None:
     monkeypatch.setenv("MASKWATCH_SECRET_HALL", "s3cret-value")
     monkeypatch.setenv("MASKWATCH_SECRET_HALL_HOSTS", "127.0.0.1")
-    admin, hall, gate, viewer = as_("admin"), as_("reviewer", site="hall"), as_("reviewer", camera="g"), as_("viewer")
+    admin, hall, viewer = as_("admin"), as_("reviewer", site="hall"), as_("viewer")
+    gate = as_("reviewer", site="hall", camera="g")
     with receivers.web() as server:
         options = {"kind": "dingtalk", "token": "MASKWATCH_SECRET_HALL", "address": server.url}
         body = {"name": "值班群", "site": "hall", "options": options}

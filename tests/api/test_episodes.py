@@ -101,7 +101,7 @@ def test_everybody_sees_their_own_site_and_cameras(
     with sessions() as session, session.begin():
         route = Trajectory(both.person, "hall", start, start, tuple(Leg(c, c, start, start) for c in ("gate", "dock")))
         materialiser.fold(session, Context(tables), "trajectories", [Told("hall", route, "trajectories", 0, 0, start)])
-    viewer, gate, lab = as_("viewer"), as_("viewer", camera="gate"), as_("viewer", site="lab")
+    viewer, gate, lab = as_("viewer"), as_("viewer", site="hall", camera="gate"), as_("viewer", site="lab")
     assert ids(viewer) == [f"gate@{start + 2 * S}#0!{start + 2 * S}", other.id, both.id]
     assert ids(viewer, state="incorrect") == ids(viewer)[:1]
     assert ids(viewer, since=start + S, until=start + 2 * S, status="open", review="new") == [other.id]
@@ -135,7 +135,7 @@ def test_an_episode_is_worked_through(
     told = [episode(start + i * S) for i in range(3)]
     fold(sessions, tables, *told, episode(start, "lab", site="lab"))
     reviewer, viewer = as_("reviewer", site="hall"), as_("viewer", site="hall")
-    lab, gate = as_("reviewer", site="lab"), as_("reviewer", camera="gate")
+    lab, gate = as_("reviewer", site="lab"), as_("reviewer", site="hall", camera="gate")
     me = reviewer.get("/v1/me").json()["id"]
 
     def step(client: TestClient[Any], verb: str, **more: Any) -> Any:

@@ -143,13 +143,14 @@ def test_what_is_there_is_listed_shown_and_filmed(
 
 
 def test_pictures_alone_are_audited_by_the_minute(as_: Any, sessions: sessionmaker[Session], log: list[Frame]) -> None:
-    client = as_("viewer", camera="gate")
+    client = as_("viewer", site="hall", camera="gate")
     for frame in log[:10]:
         assert client.get(f"/v1/cameras/gate/footage/{frame.at}").status_code == 200
     assert looked(sessions) in ([("footage.look", "picture")], [("footage.look", "picture")] * 2)
 
 
-def test_who_may_not_see_and_what_makes_no_sense(as_: Any, log: list[Frame], start: int) -> None:
+def test_who_may_not_see_and_what_makes_no_sense(
+        as_: Any, sessions: sessionmaker[Session], log: list[Frame], start: int) -> None:
     viewer, stretch = as_("viewer", site="park"), {"since": start, "until": start + 20 * S}
     for path in ("", f"/{log[0].at}", "/clip"):
         assert viewer.get(f"/v1/cameras/gate/footage{path}", params=stretch).status_code == 404, path
@@ -164,6 +165,15 @@ def test_who_may_not_see_and_what_makes_no_sense(as_: Any, log: list[Frame], sta
         assert viewer.get(yard, params=wrong).status_code == 422, wrong
     assert viewer.get(f"{yard}/clip", params=stretch | {"episode": "none"}).status_code == 404
     assert viewer.get(f"{yard}/x").status_code == 404
+
+    # the gate's camera moves to the park: what it showed at the hall stays the hall's
+    with sessions() as session, session.begin():
+        session.get_one(CameraRow, "gate").site = "park"
+    for guest in (viewer, as_("viewer", site="park", camera="gate")):
+        gate = "/v1/cameras/gate/footage"
+        assert guest.get(gate, params=stretch).json()["frames"] == []
+        assert guest.get(f"{gate}/{log[0].at}").status_code == 404
+        assert guest.get(f"{gate}/clip", params=stretch).status_code == 404
 
 
 def test_what_must_not_be_seen_is_not_seen(

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import pytest
 from litestar.handlers import HTTPRouteHandler
 from sqlalchemy.orm import Session
-from world import CAMERAS, DOCK, GATE, HALL, ROOF, WHOLE, YARD, Place, User_, World, photo
+from world import CAMERAS, DOCK, GATE, HALL, MOVED, ROOF, WHOLE, YARD, Place, User_, World, photo
 
 from api import auth, live
 from api.permissions import ROLES
@@ -163,7 +163,8 @@ def routes(world: World) -> list[Route]:
 
 @pytest.fixture(scope="module")
 def people(world: World) -> list[User_]:
-    return [world.user(role, *grant) for role in ROLES for grant in GRANTS] + [world.user("admin")]
+    return [world.user(role, *grant) for role in ROLES for grant in GRANTS] + [
+        world.user("admin"), world.user("manager", *MOVED)]
 
 
 def test_every_route_has_its_noun(world: World) -> None:
@@ -179,12 +180,17 @@ def holds(user: User_, permission: str) -> bool:
     return permission == auth.ANYBODY or permission in ROLES[user.role][2]
 
 
+def moved(user: User_) -> bool:
+    """Of whose grant there is no camera any more."""
+    return (user.site, user.camera) == MOVED
+
+
 def expected(user: User_, route: Route, noun: Noun, place: Place) -> str:
     """403, 404, or "may"; from the data of roles and the grant."""
     if not holds(user, route.wanted) or (route.everywhere and user.site):
         return "403"
     site = place if noun.level == "camera" else (place[0], "")
-    seen = user.covers(site) if noun.level != "part" else (not user.site or user.site == place[0])
+    seen = user.covers(site) if noun.level != "part" else (not user.site or user.site == place[0]) and not moved(user)
     if not (holds(user, noun.sees) and seen):
         return "404"
     if (owner := OWNERS.get((route.method, route.path))) is not None:
@@ -217,6 +223,8 @@ def elsewhere(user: User_) -> tuple[str, ...]:
     """Names that this user must not read anywhere."""
     if not user.site:
         return ()
+    if moved(user):
+        return "hallsite", "dockcam", "roofcam", "yardsite" + WHOLE
     far = ("yardsite", "roofcam")
     return (*far, "dockcam", "hallsite" + WHOLE) if user.camera else far
 
@@ -315,7 +323,7 @@ def test_lists_and_figures_hold_what_one_may_see_and_nothing_else(world: World, 
                     begin = max(0, answer.text.find(found[0]) - 200)
                     wrong.append(f"{told} names {found}: …{answer.text[begin:begin + 400]}")
                 own = answer.status_code == 200 and ("hallsite" in answer.text or "gatecam" in answer.text)
-                useless = route.path in SILENT or (user.camera and route.path in OF_SITES)
+                useless = route.path in SILENT or moved(user) or (user.camera and route.path in OF_SITES)
                 if not asked and may and not useless and not own:
                     wrong.append(f"{told} names nothing of its own: {answer.text[:200]}")
     assert not wrong, "\n".join(wrong)
@@ -453,7 +461,7 @@ def test_the_feed_tells_everybody_what_is_theirs(world: World, people: list[User
     wrong = []
     for user in people:
         events, want = [], set[str]()
-        for place in (*CAMERAS, HALL, YARD):
+        for place in (*CAMERAS, MOVED, HALL, YARD):
             for needs in ("cameras.view", "compliance.view", "people.view", "inspections.review", "requests.review",
                           "chat.view cameras.view"):
                 kind = f"{needs}@{place[0]}/{place[1]}"
@@ -520,10 +528,32 @@ def test_grants_are_given_and_seen_only_where_one_is_at_home(world: World) -> No
     assert manager.client.delete(f"/v1/users/{far.id}/grants/{theirs}").status_code == 404
 
 
-def test_a_camera_that_is_removed_takes_its_rights_along(world: World) -> None:
+def test_a_camera_that_is_removed_takes_its_rights_along_and_no_other_site_gets_its_id(world: World) -> None:
     camera = world.camera(GATE)
     guest = world.user("viewer", "hallsite", camera)
     assert guest.client.get(f"/v1/cameras/{camera}").status_code == 200
     world.ok("DELETE", f"/v1/cameras/{camera}")
-    world.camera(ROOF, camera)  # another one gets its id, at another site
+    far = world.user("manager", "yardsite")
+    body = {"id": camera, "site": "yardsite", "sources": [{"url": "rtsp://127.0.0.1:9/1"}]}
+    refused = far.client.post("/v1/cameras", json=body)
+    assert (refused.status_code, refused.json()["title"]) == (409, "id of another site")
+    assert "hallsite" not in refused.text
+    world.camera(GATE, camera)  # a new one at its own site
     assert guest.client.get(f"/v1/cameras/{camera}").status_code in (403, 404)
+
+
+def test_what_a_camera_showed_stays_with_the_site_it_was_at(world: World) -> None:
+    """A grant of a camera is one of a site's camera, whoever moves it."""
+    camera = world.camera(GATE)
+    near, far = world.user("viewer", "hallsite", camera), world.user("manager", "yardsite", camera)
+    room = f"/v1/chat/rooms/camera:{camera}/messages"
+    said = {"id": str(uuid.uuid4()), "text": "hallsite's own"}
+    assert near.client.post(room, json=said).status_code == 201
+    assert [far.client.get(path).status_code for path in (f"/v1/cameras/{camera}", room)] == [404, 404]
+    world.ok("PATCH", f"/v1/cameras/{camera}", json={"site": "yardsite"})
+    assert near.client.get(f"/v1/cameras/{camera}").status_code == 404
+    assert far.client.get(f"/v1/cameras/{camera}").json()["calibrated"] is False  # it was on the other site's plan
+    assert far.client.get(room).json()["messages"] == []
+    world.ok("DELETE", f"/v1/cameras/{camera}")
+    body = {"id": camera, "site": "hallsite", "sources": [{"url": "rtsp://127.0.0.1:9/1"}]}
+    assert world.admin.post("/v1/cameras", json=body).status_code == 409

@@ -211,12 +211,23 @@ def test_against_what_was_recorded_live(tables: Settings, sessions: sessionmaker
     assert cut["items"][0]["other"]["cut"] is True
     assert cut["items"][0]["this"]["id"] != cut["items"][0]["other"]["id"]
 
+    # a camera that has moved shows its new site nothing of what it showed and what was recorded at the old one
+    with sessions() as session, session.begin():
+        session.get_one(CameraRow, "hall").site = ELSEWHERE
+    far = as_("manager", site=ELSEWHERE)
+    moved = made(far, recorded, cameras=["hall"], site="")
+    run_all(tables, sessions)
+    told = diff(far, moved, "live")
+    assert (told["items"], told["totals"]["frames"], told["totals"]["people"]) == ([], 0, 0)
+    assert (told["other_totals"]["episodes"], told["other_totals"]["people"]) == (0, 0)
+    assert sum(told["other_totals"]["tracks"].values()) == 0
+
 
 def test_rights_and_what_may_be_asked_for(tables: Settings, sessions: sessionmaker[Session], as_: As,
                                           recorded: list[Frame]) -> None:
     admin, manager = as_("admin"), as_("manager", site=SITE)
     viewer, elsewhere = as_("viewer", site=SITE), as_("manager", site=ELSEWHERE)
-    door = as_("manager", camera="door")
+    door = as_("manager", site=SITE, camera="door")
     run = made(manager, recorded)
     at_door = made(door, recorded, cameras=["door"], site="")
     run_all(tables, sessions)

@@ -121,7 +121,7 @@ def get(client: Any, path: str, **query: Any) -> Any:
 
 def test_who_was_there_and_their_pictures(folded: None, as_: Any, sessions: sessionmaker[Session], tables: Settings
                                           ) -> None:
-    reviewer, other, door = as_("reviewer"), as_("reviewer", site="yard"), as_("reviewer", camera="door")
+    reviewer, other, door = as_("reviewer"), as_("reviewer", site="yard"), as_("reviewer", site="site", camera="door")
     items = get(reviewer, "/sightings")["items"]
     assert [(s["camera"], s["state"], s["open"]) for s in items] == [
         ("door", "worn", False), ("hall", "worn", False), ("door", "none", False)]
@@ -150,7 +150,7 @@ def test_who_was_there_and_their_pictures(folded: None, as_: Any, sessions: sess
 
 
 def test_who_went_where(folded: None, as_: Any, sessions: sessionmaker[Session]) -> None:
-    reviewer, hall, other = as_("reviewer"), as_("reviewer", camera="hall"), as_("reviewer", site="yard")
+    reviewer, hall, other = as_("reviewer"), as_("reviewer", site="site", camera="hall"), as_("reviewer", site="yard")
     with sessions() as session:
         route, single = session.scalars(select(TrajectoryRow).order_by(TrajectoryRow.start)).all()
     whole = get(reviewer, f"/trajectories/{quote(route.id)}")

@@ -285,7 +285,7 @@ async def test_a_slow_viewer_is_skipped_forward(tmp_path: Path) -> None:
 
 
 def test_other_cameras_are_not_there(admin: TestClient[Any], as_: As, app: TestClient[Any]) -> None:
-    viewer, one = as_("viewer", site="hall"), as_("viewer", camera="yard")
+    viewer, one = as_("viewer", site="hall"), as_("viewer", site="lab", camera="yard")
     assert viewer.get("/v1/cameras/yard/video").status_code == 404
     assert viewer.get("/v1/cameras/yard/video/mjpeg").status_code == 404
     for client, camera in ((viewer, "yard"), (viewer, "nothing"), (one, "gate")):
