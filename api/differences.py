@@ -54,7 +54,8 @@ class Breach(msgspec.Struct, frozen=True):
     rule: str
     evidence: tuple[Shown, ...] = ()
     cut: bool = False  # it began before the stretch or went on after it, or other cameras saw it too
-    exempt: str = ""  # role by which its person was spared
+    exempt: str = ""  # why it was no breach: its person was spared, or the rule is for others
+    roles: tuple[str, ...] = ()  # for whom alone the rule is; empty: for everybody
 
 
 class Pair(NamedTuple):

@@ -1,4 +1,5 @@
-"""Whom a rule spares: the episode of somebody with a role that the rule excepts is exempt once they are recognised.
+"""Whom a rule spares: the episode of somebody with a role that the rule excepts is exempt once they are recognised;
+one by a rule for some roles alone is exempt until its person is recognised with one of them.
 
 The stream cannot know: who is enrolled, and with which roles, stands in tables alone. So it is decided here, from rows
 alone (the episode, the tracks of its person's route, who was recognised on them, what people decided), whenever one of
@@ -9,9 +10,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from api import live, visitors
@@ -36,23 +37,31 @@ def of_tracks(session: Session, tracks: Collection[str]) -> None:
     of_people(session, {*tracks, *session.scalars(routes)})
 
 
-def of_people(session: Session, people: Collection[str]) -> None:
-    """The same of these trajectories."""
+def only_for(roles: Sequence[str]) -> str:
+    """Why an episode by a rule for these roles is none of somebody else."""
+    return f"rule is for {', '.join(roles)}"[:200]
+
+
+def of_people(session: Session, people: Collection[str], unheard: Collection[str] = ()) -> None:
+    """The same of these trajectories. `unheard`: episodes of which nobody has been told yet."""
     rows = session.scalars(select(EpisodeRow).where(
-        EpisodeRow.person.in_(people), func.cardinality(EpisodeRow.except_roles) > 0)
+        EpisodeRow.person.in_(people), or_(func.cardinality(EpisodeRow.except_roles) > 0,
+                                           func.cardinality(EpisodeRow.roles) > 0, EpisodeRow.exempt != ""))
         .order_by(EpisodeRow.id).execution_options(populate_existing=True)).all()
     if not rows:
         return
     found, now = _roles(session, {row.person for row in rows}), time.time_ns() // 1000
     for row in rows:
         spared = sorted(found[row.person].intersection(row.except_roles))
-        role = spared[0] if spared else ""
-        if role == row.exempt:
+        other = bool(row.roles) and found[row.person].isdisjoint(row.roles)
+        why, before = spared[0] if spared else only_for(row.roles) if other else "", row.exempt
+        if why == before:
             continue
-        row.exempt = role
-        if now - row.recorded < FRESH:
+        row.exempt = why
+        if now - row.recorded < FRESH and not (other and row.id in unheard):
+            fresh = before.startswith(only_for(())) and row.status == "open"
             live.tell(session, live.Event(
-                "episode.exempt" if role else "episode.changed",
+                "episode.exempt" if why else "episode.opened" if fresh else "episode.changed",
                 {"id": row.id, "state": row.state, "status": row.status, "start": row.start, "end": row.end},
                 row.site, row.cameras[-1] if row.cameras else "", "compliance.view",
                 cameras=live.of_cameras(row.cameras)))

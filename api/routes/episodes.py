@@ -21,6 +21,7 @@ from api import alerts, fields, live, pictures
 from api.auth import grants_of, needs
 from api.db import now
 from api.dependencies import By, Config, Db
+from api.exempt import only_for
 from api.pages import Cursor, Limit, Page, take
 from api.permissions import Scope, Who
 from api.problems import Problem, missing
@@ -74,8 +75,9 @@ class EpisodeView(msgspec.Struct):
     zone: str
     policy: str  # version that judged it
     rule: str  # of that policy
-    exempt: str  # role by which the person is spared, once they were recognised; empty: it is a breach
+    exempt: str  # why it is none: role by which its person is spared, or that the rule is for others; empty: a breach
     review: Reviewed
+    only_for: list[str] = []  # roles for whom the rule is, when the person is not known to have one of them
 
 
 class EvidenceView(msgspec.Struct):
@@ -161,7 +163,7 @@ def view(row: EpisodeRow, scope: Scope) -> EpisodeView:
     return EpisodeView(
         row.id, row.site, row.person, row.state, row.status, row.start, row.end, row.at, mine,  # type: ignore[arg-type]
         place, row.score, row.looks, row.reason, row.zone, row.policy, row.rule, row.exempt,  # type: ignore[arg-type]
-        reviewed(row.review),
+        reviewed(row.review), list(row.roles) if row.roles and row.exempt == only_for(row.roles) else [],
     )  # fmt: skip
 
 
@@ -201,7 +203,7 @@ State = Literal["none", "incorrect"]
 AnyState = Annotated[State | None, QueryParameter(name="state")]  # Litestar keeps `state` for itself
 Whether = Literal["open", "closed"]
 Exempt = Annotated[Literal["no", "only", "all"], QueryParameter(
-    description="of people whom the rule spares, once they were recognised: those are no breaches")]
+    description="of people whom the rule spares, once they were recognised, or for whom it is not: no breaches")]
 
 
 @get("/", opt=needs("compliance.view"), sync_to_thread=True, summary="Episodes, the newest first")

@@ -182,9 +182,10 @@ class ReplayBreach(msgspec.Struct):
     zone: str
     policy: str
     rule: str
-    exempt: str  # of what was recorded: role by which the person was spared; a run recognises nobody
+    exempt: str  # of what was recorded: why it was no breach, as in an episode; a run recognises nobody
     cut: bool  # it began before the stretch or goes on after it: only state and zone were compared
     evidence: list[EvidencePart]
+    roles: list[str] = []  # for whom alone the rule is; empty: for everybody
 
 
 class Difference(msgspec.Struct):
@@ -519,7 +520,7 @@ def of_run(row: ReplayEpisode) -> Breach:
     return Breach(
         row.id, row.person, tuple(row.tracks), row.state, row.status, row.start, row.end, tuple(row.cameras), row.score,
         row.looks, row.reason, row.zone, row.policy, row.rule,
-        tuple(msgspec.convert(one, Shown) for one in row.evidence))
+        tuple(msgspec.convert(one, Shown) for one in row.evidence), roles=tuple(row.roles))
 
 
 def address(run: str, breach: Breach, one: Shown) -> str:
@@ -541,7 +542,7 @@ def shaped(run: str, breach: Breach) -> ReplayBreach:
         list(breach.cameras), round(breach.score, 4), breach.looks, breach.reason, breach.zone, breach.policy,
         breach.rule, breach.exempt, breach.cut,
         [EvidencePart(address(run, breach, each), each.camera, each.at, each.box, each.look, each.look_score)
-         for each in breach.evidence])
+         for each in breach.evidence], list(breach.roles))
 
 
 @get("/{replay:str}/episodes", opt=needs("compliance.view"), sync_to_thread=True,
@@ -667,7 +668,7 @@ def _recorded(run: Replay) -> tuple[ColumnElement[bool], ...]:
         r.id, r.person, tuple(tracks.get(r.person, ())), r.state, r.status, r.start, r.end,
         tuple(camera for camera in r.cameras if camera in mine), r.score, r.looks, r.reason, r.zone, r.policy, r.rule,
         tuple(shown.get(r.id, ())), r.start < run.since or r.at >= run.until or not mine.issuperset(r.cameras),
-        r.exempt)
+        r.exempt, tuple(r.roles))
         for r in rows]
 
 

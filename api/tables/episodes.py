@@ -92,8 +92,11 @@ class EpisodeRow(Base):
     policy: Mapped[str] = mapped_column(String(200), default="")  # version that judged it; empty: none
     rule: Mapped[str] = mapped_column(String(200), default="")  # of that policy
     except_roles: Mapped[list[str]] = mapped_column(ARRAY(String(120)))  # whom the rule spares once they are recognised
-    # role by which its person is spared, decided by api/exempt.py; empty: it is a breach
-    exempt: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    # for whom alone the rule is; empty: for everybody. Whoever is not known to be one of them breaks nothing
+    roles: Mapped[list[str]] = mapped_column(ARRAY(String(120)), default=list, server_default="{}")
+    # why it is no breach, decided by api/exempt.py: the role by which its person is spared, or that the rule is for
+    # other roles; empty: it is one
+    exempt: Mapped[str] = mapped_column(String(200), default="", server_default="")
     recorded: Mapped[Micros]  # time of the record it was folded from
 
     review: Mapped[EpisodeReview | None] = relationship(
@@ -148,7 +151,8 @@ class Episodes:
     def fold(self, session: Session, context: Context, messages: Sequence[Told]) -> None:
         from api import exempt
 
-        exempt.hold(session, {told.message.site for told in messages if told.message and told.message.except_roles})
+        exempt.hold(session, {told.message.site for told in messages
+                              if told.message and (told.message.except_roles or told.message.roles)})
         newest: dict[str, Told] = {}
         for told in messages:
             if told.message is None:
@@ -156,8 +160,11 @@ class Episodes:
             known = newest.get(told.message.id)
             if known is None or _rank(told.message) > _rank(known.message):
                 newest[told.message.id] = told
-        before = {id_: (at, status == "closed") for id_, at, status in session.execute(
-            select(EpisodeRow.id, EpisodeRow.at, EpisodeRow.status).where(EpisodeRow.id.in_(newest)))}
+        before, of_roles = dict[str, tuple[int, bool]](), set[str]()
+        for id_, at, status, roles in session.execute(select(
+                EpisodeRow.id, EpisodeRow.at, EpisodeRow.status, EpisodeRow.roles).where(EpisodeRow.id.in_(newest))):
+            before[id_] = at, status == "closed"
+            of_roles |= {id_} if roles else set()
         fresh = [told for id_, told in newest.items() if id_ not in before or _rank(told.message) > before[id_]]
         if not fresh:
             return
@@ -166,7 +173,8 @@ class Episodes:
         rows = [_values(told) for told in fresh]
         session.execute(write.on_conflict_do_update(
             index_elements=["id"], set_={name: write.excluded[name] for name in rows[0] if name != "id"}), rows)
-        exempt.of_people(session, {told.message.person for told in fresh if told.message.except_roles})
+        theirs = {e.person for e in (told.message for told in fresh) if e.except_roles or e.roles or e.id in of_roles}
+        exempt.of_people(session, theirs, newest.keys() - before.keys())
         spared = set(session.scalars(select(EpisodeRow.id).where(
             EpisodeRow.id.in_([told.message.id for told in fresh]), EpisodeRow.exempt != "")))
         now = time.time_ns() // 1000
@@ -216,7 +224,8 @@ def _values(told: Told) -> dict[str, Any]:
     return {"id": e.id, "site": e.site, "person": e.person, "state": e.state, "status": e.status, "start": e.start,
             "end": e.end, "at": e.at, "cameras": list(e.cameras), "place_east": east, "place_north": north,
             "score": e.score, "looks": e.looks, "reason": e.reason, "zone": e.zone, "policy": e.policy,
-            "rule": e.rule, "except_roles": list(e.except_roles), "recorded": told.at}
+            "rule": e.rule, "except_roles": list(e.except_roles), "roles": list(e.roles),
+            "recorded": told.at}
 
 
 def _event(e: Episode, new: bool) -> live.Event:

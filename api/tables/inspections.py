@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 import cv2
-from sqlalchemy import BigInteger, Float, ForeignKey, Index, String, delete, func, select
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, String, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -22,6 +22,7 @@ from pipeline.messages import STATES, BadMessage, Box, DeadLetter, Faces, Frame,
 from pipeline.pictures import Image
 from pipeline.pictures import decode as decoded
 from pipeline.pictures import encode as encoded
+from pipeline.policy import ALWAYS
 
 OPEN = ("early", "running", "paused")  # early: something of it came before its start did
 OVER = ("finished", "abandoned")
@@ -43,6 +44,7 @@ class Round(Base):
     times: Mapped[list[Any]] = mapped_column(default=list)  # "08:00", local to `zone`
     zone: Mapped[str] = mapped_column(String(64), default="Asia/Shanghai")  # IANA name
     within: Mapped[int] = mapped_column(default=60)  # minutes after the planned time in which it should be started
+    positions: Mapped[bool] = mapped_column(default=True, server_default="true")  # without one, a visit is unproven
     by: Mapped[str] = mapped_column(String(36), default="")
     created: Mapped[Stamp]
 
@@ -122,19 +124,30 @@ class Photo(Base):
     east: Mapped[float | None]  # metres on the site plan
     north: Mapped[float | None]
     checkpoint: Mapped[str] = mapped_column(String(36), default="")
-    distance: Mapped[float | None]  # metres from that checkpoint
+    camera: Mapped[str] = mapped_column(String(64), default="", server_default="")  # that the phone says it is about
+    against: Mapped[str] = mapped_column(String(12), default="", server_default="")  # checkpoint, camera, site
+    distance: Mapped[float | None]  # metres from what `against` says; None: nobody knows
     far: Mapped[bool] = mapped_column(default=False)  # farther from it than the patrol radius
     visit: Mapped[bool] = mapped_column(default=False)  # within the checkpoint's own radius, or no place to doubt it by
+    unproven: Mapped[bool] = mapped_column(default=False, server_default="false")  # no position shows that it was there
     note: Mapped[str] = mapped_column(String(2000), default="")
     privacy: Mapped[str] = mapped_column(String(16))  # the site's when it came
+    blur_others: Mapped[bool] = mapped_column(default=False, server_default="false")  # the same
+    hide: Mapped[bool] = mapped_column(default=False, server_default="false")  # its faces are to go, and have not yet
     width: Mapped[int]
     height: Mapped[int]
 
-    __table_args__ = (Index("ix_photos_inspection_taken", "inspection", "taken"),)
+    __table_args__ = (Index("ix_photos_inspection_taken", "inspection", "taken"),
+                      Index("ix_photos_hide", "id", postgresql_where=text("hide")))
 
     @property
     def picture(self) -> str:
         return picture_of(self.inspection, self.id)
+
+    @property
+    def veiled(self) -> bool:
+        """Some of its faces go out of the kept picture once they are known; until then nobody gets it."""
+        return self.blur_others or self.privacy == "anonymous"
 
 
 class Point(Base):
@@ -177,8 +190,14 @@ def picture_of(inspection: str, photo: str) -> str:
     return f"inspections/{inspection}/{photo}.jpg"
 
 
+def shown(photo: Photo, verdict: Verdict | None) -> bool:
+    """Whether the kept picture may be looked at. One that was refused has its faces in it: nobody has found them."""
+    return not photo.hide and (not photo.veiled or (verdict is not None and not verdict.refused))
+
+
 class Verdicts:
-    """`faces` of phone photos -> photo_verdicts. Where a site is anonymous, the faces go out of the kept picture."""
+    """`faces` of phone photos -> photo_verdicts. Where the site says so, faces go out of the kept picture: all of them
+    when it is anonymous, those that are in no breach when it blurs others."""
 
     name, topic = "photo_verdicts", "faces"
 
@@ -194,9 +213,9 @@ class Verdicts:
                      "look_score": face.look_score} for face in faces.faces]
             rows.append({"frame": frame, "faces": seen, "models": faces.models, "refused": "", "told": told.at,
                          **{state: looks.count(state) for state in STATES}})
-        hidden = [told.message for told in ours.values() if told.message.privacy == "anonymous" and told.message.faces]
-        for faces in hidden:
-            _hide(session, context, faces)
+        for told in ours.values():
+            if told.message.faces:
+                _hide(session, context, told.message)
         _keep(session, rows)
 
     def clear(self, session: Session, context: Context, since: int) -> None:
@@ -249,21 +268,24 @@ def _keep(session: Session, rows: list[dict[str, Any]]) -> None:
 
 
 def tell(session: Session, inspection: Inspection, kind: str, **data: Any) -> None:
-    """To the inspector, and to whoever may review the site's inspections (who hears both when they are the same)."""
+    """To the inspector, while they have a right there, and to whoever may review the site's inspections (who hears both
+    when they are the same)."""
     told = {"id": inspection.id, "state": inspection.state, "user": inspection.user, **data}
     live.tell(session, live.Event(kind, told, inspection.site, needs="inspections.review"))
-    live.tell(session, live.Event(kind, told, inspection.site, users=(inspection.user,)))
+    live.tell(session, live.Event(kind, told, inspection.site, needs="inspections.view", users=(inspection.user,)))
 
 
 def _hide(session: Session, context: Context, faces: Faces) -> None:
     """Written before the transaction ends, and again after a crash: pixelated twice is pixelated."""
     photo = session.scalar(select(Photo).where(Photo.frame == faces.frame))
-    if photo is None:
+    if photo is None or not (photo.veiled or faces.privacy == "anonymous"):
         return
+    everybody = "anonymous" in (photo.privacy, faces.privacy)
+    boxes = [face.box for face in faces.faces if everybody or face.look not in ALWAYS.breach]
     store = pictures.store(context.settings)
-    jpeg = store.get(photo.picture)
+    jpeg = store.get(photo.picture) if boxes else None
     if jpeg is not None:
-        store.put(photo.picture, encoded(pixelated(decoded(jpeg), [face.box for face in faces.faces])))
+        store.put(photo.picture, encoded(pixelated(decoded(jpeg), boxes)))
 
 
 def pixelated(image: Image, boxes: Sequence[Box]) -> Image:

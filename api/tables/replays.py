@@ -81,6 +81,7 @@ class ReplayEpisode(Base):
     zone: Mapped[str] = mapped_column(String(200))
     policy: Mapped[str] = mapped_column(String(200))
     rule: Mapped[str] = mapped_column(String(200))
+    roles: Mapped[list[str]] = mapped_column(ARRAY(String(120)), default=list, server_default="{}")  # for whom it is
     evidence: Mapped[list[Any]]  # {face, camera, at, box, look, look_score, picture}, the best first
 
     __table_args__ = (Index("ix_replay_episodes_run_start", "run", "start", "id"),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import enrolled
+import msgspec
+import psycopg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from api import alerts, exempt, materialiser
@@ -22,10 +26,11 @@ from api.tables import FOLDS
 from api.tables.alerts import Alert, AlertRule
 from api.tables.deliveries import Delivery
 from api.tables.episodes import EpisodeRow
-from api.tables.people import Decision
+from api.tables.people import Decision, PersonRow
 from api.tables.recognised import Recognised, forget
 from api.tables.trajectories import TrajectoryRow
 from pipeline.flow import Record
+from pipeline.messages import Rule
 from pipeline.settings import Settings
 
 S = 1_000_000
@@ -157,3 +162,66 @@ def test_lists_leave_them_out_unless_asked(tables: Settings, sessions: sessionma
     assert shown == "surgeon"
     assert len(viewer.get("/v1/episodes?exempt=all").json()["items"]) == len(spared(sessions))
     assert viewer.get("/v1/episodes?exempt=some").status_code == 422
+
+
+def test_a_rule_for_some_roles_is_broken_by_whoever_is_recognised_with_one_of_them(
+        tables: Settings, sessions: sessionmaker[Session], as_: Any) -> None:
+    nurses = enrolled.walk(NOW, rule=Rule("gowns", roles=("nurse", "cook")))
+    topics = ("trajectories", "episodes", "faces.embedded")
+    with sessions() as session, session.begin():
+        session.add(AlertRule(kind="episode", name="all", since=now().replace(year=2020), cameras=[], zones=[],
+                              states=[], lists=[], seconds=0.0, hours=[], timezone="UTC", cooldown=0.0,
+                              cooldown_by="camera", steps=[{"after": 0, "channels": ["1" * 32]}], tell_end=False,
+                              latest=3600.0))
+    person = enrolled.enrol(sessions, nurses, ["surgeon"])
+    viewer = as_("viewer", site="hall")
+    with closing(psycopg.connect(tables.database.get_secret_value().replace("+psycopg", ""), autocommit=True)) as ears:
+        ears.execute("listen maskwatch")
+
+        def heard() -> set[tuple[str, str]]:
+            """Id and kind of what was told of episodes until now."""
+            ears.execute("""notify maskwatch, '{"kind": "until now"}'""")
+            found = set()
+            for note in ears.notifies(timeout=20):
+                told = json.loads(note.payload)
+                if told["kind"] == "until now":
+                    return found
+                found |= {(told["data"]["id"], told["kind"])} if told["kind"].startswith("episode") else set()
+            raise AssertionError("expected to hear of it within 20 s")
+
+        fold(sessions, tables, nurses, *topics)
+        assert set(spared(sessions)) == {"rule is for nurse, cook"}  # recognised, with another role
+        assert heard() == set()  # nobody has to know
+        with sessions() as session, session.begin():
+            assert alerts.judge(session, NOW + 60 * S) == 0
+        assert viewer.get("/v1/episodes").json()["items"] == []
+        (shown,) = {tuple(one["only_for"]) for one in viewer.get("/v1/episodes?exempt=only").json()["items"]}
+        assert shown == ("nurse", "cook")
+        # the same of somebody who turns out to be a nurse: a breach from then on, and its alert
+        with sessions() as session, session.begin():
+            forget(session, person)
+            session.execute(delete(PersonRow))
+            session.execute(update(EpisodeRow).values(status="open"))
+        person = enrolled.enrol(sessions, nurses, ["nurse"])
+        fold(sessions, tables, nurses, "faces.embedded")
+        assert set(spared(sessions)) == {""}
+        with sessions() as session, session.begin():
+            ids = set(session.scalars(select(EpisodeRow.id)))
+            assert heard() == {(id, "episode.opened") for id in ids}
+            assert alerts.judge(session, NOW + 60 * S) == len(ids) > 0
+            assert set(session.scalars(select(Alert.id))) == ids
+    assert {tuple(one["only_for"]) for one in viewer.get("/v1/episodes").json()["items"]} == {()}
+    # and it was not them after all
+    with sessions() as session, session.begin():
+        forget(session, person)
+    assert set(spared(sessions)) == {"rule is for nurse, cook"}
+
+
+def test_what_everybody_breaks_is_a_breach_again(tables: Settings, sessions: sessionmaker[Session]) -> None:
+    """The stream tells of the same episode by a rule for everybody from some look on."""
+    nurses = [each.message for each in enrolled.walk(NOW, rule=Rule("gowns", roles=("nurse",)))
+              if each.topic == "episodes"]
+    first, last = nurses[0], msgspec.structs.replace(nurses[0], at=nurses[0].at + S, rule="ward", roles=())
+    for message, why in ((first, "rule is for nurse"), (last, "")):
+        fold(sessions, tables, [Record("episodes", "hall", message)], "episodes")
+        assert spared(sessions) == [why]
