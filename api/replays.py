@@ -201,9 +201,9 @@ class Gathered:
             "tracks": sorted({leg.track for leg in self.routes[e.person].legs} if e.person in self.routes else ()),
             "state": e.state, "status": e.status, "start": e.start, "end": e.end, "cameras": list(e.cameras),
             "score": e.score, "looks": e.looks, "reason": e.reason, "zone": e.zone, "policy": e.policy, "rule": e.rule,
-            "evidence": [{"face": one.face, "camera": one.camera, "at": one.at, "box": list(one.box), "look": one.look,
             "roles": list(e.roles),
                           "look_score": one.look_score, "picture": self.names.get(one.face, "")}
+            "evidence": [{"face": one.face, "camera": one.camera, "at": one.at, "box": list(one.box), "look": one.look,
                          for one in e.evidence],
         } for e in map(self.kept, self.episodes.values())]
 

@@ -20,9 +20,11 @@ from pipeline.settings import Settings
 TOPICS = ("faces", "faces.embedded", "trajectories", "episodes")
 
 
-def walk(start: int, *roles: str) -> list[Record]:
-    """Person 1 goes past the door and then inside without a mask, at a site that spares these roles."""
-    policy = Policy("hall:1", rules=(Rule("ward", except_roles=roles),))
+def walk(start: int, *roles: str, rule: Rule | None = None) -> list[Record]:
+    """Person 1 goes past the door and then inside without a mask, at a site that spares these roles, or has `rule` and
+    requires nothing else."""
+    policy = Policy("hall:1", otherwise="nothing" if rule else "worn",
+                    rules=(rule or Rule("ward", except_roles=roles),))
     told: dict[str, Any] = {"start": start, "site": "hall", "privacy": "enrolled", "policy": policy}
     frames = [*scenes.walk("door", 0, 3, 1, lambda t: "none", place=(0.0, 0.0), **told),
               *scenes.walk("inside", 8, 3, 1, lambda t: "none", place=(15.0, 0.0), **told)]
