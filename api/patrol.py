@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 from sqlalchemy import func, select
@@ -14,12 +14,14 @@ from sqlalchemy.orm import Session
 from api.permissions import Who
 from api.tables.cameras import CameraRow
 from api.tables.compliance import MINUTE, Minute
-from api.tables.inspections import Checkpoint, Inspection, Photo, Point
+from api.tables.inspections import Checkpoint, Inspection, Photo, Point, Round
+from api.tables.plans import Plan
 from api.tables.sites import Site
 from api.tables.users import Role
 from pipeline import plan
 from pipeline.messages import STATES, Privacy
 
+Place = tuple[float, float]
 EARTH = 6_371_008.8  # metres, mean radius
 SILENT = 120_000_000  # µs without a position after which nobody knows how one went on
 FAR = 20_000.0  # metres from the plan's 0, 0: beyond, its flat earth is wrong, and so is the place
@@ -46,9 +48,10 @@ def radius(db: Session, who: Who, site: str) -> float | None:
     return None if not found or None in found else max(each for each in found if each is not None)
 
 
-def privacy(db: Session, site: str) -> Privacy:
+def privacy(db: Session, site: str) -> tuple[Privacy, bool]:
+    """What the site allows, and whether it has other people's faces blurred in what is kept."""
     row = db.get(Site, site)
-    return cast("Privacy", row.privacy) if row else "pseudonymous"
+    return (cast("Privacy", row.privacy), row.blur_others) if row else ("pseudonymous", False)
 
 
 def on_plan(db: Session, site: str, lat: float | None, lon: float | None) -> tuple[float, float] | None:
@@ -68,89 +71,157 @@ def metres(a: tuple[float, float], b: tuple[float, float]) -> float:
     return 2 * EARTH * math.asin(math.sqrt(min(1.0, half)))
 
 
-def distance(photo: Photo, point: Checkpoint) -> float | None:
-    """On the plan where both are known there, else by latitude and longitude; None where neither can be said."""
-    if None not in (photo.east, photo.north, point.east, point.north):
-        return round(math.hypot(photo.east - point.east, photo.north - point.north), 1)  # type: ignore[operator]
-    if None not in (photo.lat, photo.lon, point.lat, point.lon):
-        return round(metres((photo.lat, photo.lon), (point.lat, point.lon)), 1)  # type: ignore[arg-type]
-    return None
+class Spot(NamedTuple):
+    """A place, as far as it is known: on the globe, in metres on the site plan, or both."""
+
+    lat: float | None = None
+    lon: float | None = None
+    east: float | None = None
+    north: float | None = None
+
+    @property
+    def globe(self) -> tuple[float, float] | None:
+        return None if self.lat is None or self.lon is None else (self.lat, self.lon)
+
+    @property
+    def flat(self) -> tuple[float, float] | None:
+        return None if self.east is None or self.north is None else (self.east, self.north)
+
+
+def spot(of: Photo | Checkpoint | Point) -> Spot:
+    return Spot(of.lat, of.lon, of.east, of.north)
+
+
+def distance(a: Spot, b: Spot, origin: plan.Origin | None) -> float | None:
+    """Metres: on the plan where both are known there, else on the globe, where `origin` says how the plan lies; None
+    where it cannot be said."""
+    if a.flat and b.flat:
+        return round(math.dist(a.flat, b.flat), 1)
+    one, other = (each.globe or (plan.globe(origin, each.flat) if origin and each.flat else None) for each in (a, b))
+    return round(metres(one, other), 1) if one and other else None
+
+
+def outside(db: Session, site: Site | None, at: Spot) -> float | None:
+    """Metres from the nearest of the site's floor plans, within one 0; of a site without, from its plan's 0, 0. None
+    where nobody has said where the site is, or nobody knows where it was."""
+    if site is None:
+        return None
+    floors = db.scalars(select(Plan).where(Plan.site == site.id, Plan.kind == "image")).all()
+    if at.flat and floors:
+        east, north = at.flat
+        return round(min(math.hypot(max(f.west - east, 0, east - f.east), max(f.south - north, 0, north - f.north))
+                         for f in floors), 1)
+    return distance(at, Spot(site.latitude, site.longitude, 0.0, 0.0), site.origin) if site.origin else None
 
 
 def place(db: Session, row: Inspection, photo: Photo) -> None:
-    """Which checkpoint a photo belongs to, how far from it it was taken, and whether that is too far. Without word of
-    the phone it is the nearest one within its radius."""
-    points = list(db.scalars(select(Checkpoint).where(Checkpoint.round == row.round, ~Checkpoint.retired))
-                  ) if row.round else []
-    if photo.checkpoint:
-        points = list(db.scalars(select(Checkpoint).where(Checkpoint.id == photo.checkpoint)))
-        point = points[0] if points else None
-        away = distance(photo, point) if point else None
-    else:
-        near = [(away, point) for point in points if (away := distance(photo, point)) is not None]
-        away, point = min(near, key=lambda each: each[0], default=(None, None))
-    if point is None:
-        photo.distance, photo.far, photo.visit = None, False, False
-        return
-    within = away is None or away <= point.radius
-    if within or photo.checkpoint:
+    """Which checkpoint a photo belongs to, how far from where it should be it was taken, whether that is too far, and
+    whether anything shows it. It should be at the checkpoint or else the camera that the phone names, else at the
+    nearest checkpoint of the round, else at the site. Without word of the phone it belongs to the nearest checkpoint
+    within whose radius it is."""
+    at, site = spot(photo), db.get(Site, row.site)
+    origin = site.origin if site else None
+    walked = db.get(Round, row.round) if row.round else None
+    named = db.scalar(select(Checkpoint).join(Round).where(
+        Checkpoint.id == photo.checkpoint, Round.site == row.site)) if photo.checkpoint else None
+    points = [named] if named else [] if walked is None else db.scalars(
+        select(Checkpoint).where(Checkpoint.round == walked.id, ~Checkpoint.retired)).all()
+    near = [(away, point) for point in points if (away := distance(at, spot(point), origin)) is not None]
+    away, point = min(near, key=lambda each: each[0], default=(None, named))
+    within = point is not None and (away is None or away <= point.radius)
+    if point is not None and within:
         photo.checkpoint = point.id
-    photo.distance, photo.visit = away, within and bool(photo.checkpoint)
-    photo.far = away is not None and row.radius is not None and away > row.radius
+    photo.visit = within
+    camera = db.scalar(select(CameraRow).where(CameraRow.id == photo.camera, CameraRow.site == row.site,
+                                               CameraRow.place_east.is_not(None))) if photo.camera else None
+    if camera and not named:
+        photo.against = "camera"
+        photo.distance = distance(at, Spot(east=camera.place_east, north=camera.place_north), origin)
+    elif point is not None:
+        photo.against, photo.distance = "checkpoint", away
+    else:
+        photo.distance = outside(db, site, at)
+        photo.against = "site" if origin or photo.distance is not None else ""
+    photo.far = photo.distance is not None and row.radius is not None and photo.distance > row.radius
+    needed = walked is None or walked.positions
+    photo.unproven = needed and bool(photo.against) and photo.distance is None
 
 
 def track(db: Session, row: Inspection) -> list[Point]:
     return list(db.scalars(select(Point).where(Point.inspection == row.id).order_by(Point.at, Point.id)))
 
 
-def flat(db: Session, row: Inspection, point: Point) -> tuple[float, float] | None:
+def flat(db: Session, row: Inspection, point: Point | Photo) -> tuple[float, float] | None:
     """Where it was on the site plan: as the phone said, else by its position on the globe."""
-    if point.east is not None and point.north is not None:
-        return point.east, point.north
-    return on_plan(db, row.site, point.lat, point.lon)
+    return spot(point).flat or on_plan(db, row.site, point.lat, point.lon)
 
 
-def legs(points: Sequence[Point]) -> list[list[Point]]:
-    """Cut where nothing came for SILENT."""
-    found: list[list[Point]] = []
-    for point in points:
-        if found and point.at - found[-1][-1].at <= SILENT:
-            found[-1].append(point)
+def legs(been: Sequence[tuple[int, Place]]) -> list[list[tuple[int, Place]]]:
+    """(µs, place) in order of time, cut where nothing came for SILENT."""
+    found: list[list[tuple[int, Place]]] = []
+    for at, where in been:
+        if found and at - found[-1][-1][0] <= SILENT:
+            found[-1].append((at, where))
         else:
-            found.append([point])
+            found.append([(at, where)])
     return found
 
 
-def geojson(db: Session, row: Inspection) -> dict[str, Any]:
-    """A FeatureCollection; members beside it for the plan."""
+class Line(msgspec.Struct):
+    """A stretch of the way."""
+
+    kind: Literal["observed", "inferred"]  # walked, or between two positions that are apart in time
+    start: int  # µs UTC
+    end: int
+    coordinates: list[Place]
+
+
+def lines(been: Sequence[tuple[int, Place]]) -> list[Line]:
+    """What was walked, then the gaps between."""
+    those = legs(been)
+    walked = [Line("observed", leg[0][0], leg[-1][0], [where for _, where in leg]) for leg in those if len(leg) > 1]
+    return walked + [Line("inferred", a[-1][0], b[0][0], [a[-1][1], b[0][1]]) for a, b in pairwise(those)]
+
+
+def geojson(db: Session, row: Inspection, coordinates: str = "auto") -> dict[str, Any]:
+    """A FeatureCollection in longitude and latitude, or in metres on the site plan; `auto`: on the plan when more of
+    its places are known there. Members beside it tell of the plan in any case."""
     points = track(db, row)
     photos = db.scalars(select(Photo).where(Photo.inspection == row.id).order_by(Photo.taken)).all()
-    globe = legs([p for p in points if p.lat is not None and p.lon is not None])
-    features = [_line([(p.lon, p.lat) for p in leg], "observed", leg[0].at, leg[-1].at)
-                for leg in globe if len(leg) > 1]
-    features += [_line([(a[-1].lon, a[-1].lat), (b[0].lon, b[0].lat)], "inferred", a[-1].at, b[0].at)
-                 for a, b in pairwise(globe)]
-    features += [{"type": "Feature", "geometry": {"type": "Point", "coordinates": [p.lon, p.lat]},
-                  "properties": {"kind": "photo", "photo": p.id, "at": p.taken, "far": p.far,
-                                 "checkpoint": p.checkpoint}}
-                 for p in photos if p.lat is not None]
+    site = db.get(Site, row.site)
+    origin = site.origin if site else None
+
+    def globe(of: Point | Photo) -> Place | None:
+        at = spot(of)
+        if at.globe is None and at.flat and origin:
+            lat, lon = plan.globe(origin, at.flat)
+            return round(lon, 7), round(lat, 7)  # a centimetre
+        return at.globe and (at.globe[1], at.globe[0])
+
+    def on(how: Callable[[Point | Photo], Place | None]) -> tuple[list[tuple[int, Place]], list[tuple[Photo, Place]]]:
+        return ([(p.at, where) for p in points if (where := how(p))],
+                [(p, where) for p in photos if (where := how(p))])
+
+    on_map, on_floor = on(globe), on(lambda of: flat(db, row, of))
+    mapped = coordinates == "map" or (coordinates == "auto" and sum(map(len, on_map)) >= sum(map(len, on_floor)))
+    been, taken = on_map if mapped else on_floor
+    features = [{"type": "Feature", "geometry": {"type": "LineString", "coordinates": line.coordinates},
+                 "properties": {"kind": line.kind, "start": line.start, "end": line.end}} for line in lines(been)]
+    features += [{"type": "Feature", "geometry": {"type": "Point", "coordinates": where},
+                  "properties": {"kind": "photo", "photo": p.id, "at": p.taken, "far": p.far, "unproven": p.unproven,
+                                 "checkpoint": p.checkpoint, "camera": p.camera}} for p, where in taken]
     return {
-        "type": "FeatureCollection", "features": features,
-        "plan": {"legs": [[[*where, p.at] for p in leg if (where := flat(db, row, p))] for leg in legs(points)],
-                 "photos": [{"photo": p.id, "place": [p.east, p.north], "at": p.taken} for p in photos
-                            if p.east is not None]},
+        "type": "FeatureCollection", "features": features, "coordinates": "map" if mapped else "plan",
+        "plan": {"lines": lines(on_floor[0]),
+                 "legs": [[[*where, at] for at, where in leg] for leg in legs(on_floor[0])],  # observed; with times
+                 "photos": [{"photo": p.id, "place": where, "at": p.taken} for p, where in on_floor[1]]},
     }  # fmt: skip
-
-
-def _line(places: list[tuple[Any, Any]], kind: str, start: int, end: int) -> dict[str, Any]:
-    return {"type": "Feature", "geometry": {"type": "LineString", "coordinates": [list(each) for each in places]},
-            "properties": {"kind": kind, "start": start, "end": end}}
 
 
 def passed(db: Session, who: Who, row: Inspection, within: float) -> list[Passed]:
     """One entry for each stretch of time near each camera that this user may see."""
     been = [(p.at, *where) for p in track(db, row) if (where := flat(db, row, p)) is not None]
-    been += [(p.taken, p.east, p.north) for p in db.scalars(
+    been += [(p.taken, p.east, p.north) for p in db.scalars(  # type: ignore[misc]
         select(Photo).where(Photo.inspection == row.id, Photo.east.is_not(None)))]
     been.sort()
     found = []

@@ -57,6 +57,7 @@ WORDS: dict[str, dict[Language, str]] = {
     "checkpoints": {"zh-CN": "检查点", "en": "Checkpoints"},
     "number": {"zh-CN": "序号", "en": "No."},
     "name": {"zh-CN": "名称", "en": "Name"},
+    "unproven": {"zh-CN": "已到，无位置证明", "en": "no position"},
     "visited": {"zh-CN": "已到", "en": "visited"},
     "missed": {"zh-CN": "未到", "en": "missed"},
     "out of turn": {"zh-CN": "未按顺序", "en": "out of turn"},
@@ -71,6 +72,8 @@ WORDS: dict[str, dict[Language, str]] = {
     "finished": {"zh-CN": "已完成", "en": "finished"},
     "abandoned": {"zh-CN": "已放弃", "en": "abandoned"},
     "no picture": {"zh-CN": "照片已删除", "en": "picture no longer kept"},
+    "withheld": {"zh-CN": "人脸未遮盖，不予显示", "en": "not shown: faces not pixelated"},
+    "no position": {"zh-CN": "无位置证明在此拍摄", "en": "no position shows that it was taken there"},
     "caveat": {"zh-CN": "结果由模型给出，可能有误；它是复核的理由，而不是对个人的结论。",
                "en": "Results come from models and may be wrong: a reason to look, not a finding about a person."},
     "page": {"zh-CN": "第 {} 页，共 {{nb}} 页", "en": "page {} of {{nb}}"},
@@ -89,6 +92,7 @@ class Visit:
     in_turn: bool
     at: int | None
     distance: float | None
+    unproven: bool = False  # visited, but nothing shows it
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ class Report:
     photos: Sequence[tuple[Photo, Verdict | None]]
     points: Sequence[Point]
     picture: Callable[[Photo], bytes | None]  # JPEG; None: no longer kept, or not to be shown
+    withheld: Callable[[Photo], bool] = lambda photo: False  # its faces are not known, and should not be shown
 
 
 class _Paper(FPDF):
@@ -234,12 +239,14 @@ def _checkpoints(paper: _Paper, report: Report, say: dict[str, str], when: Calla
         paper.cell(width, 6, say[key], border="B")
     paper.ln(6)
     for visit in report.visits:
-        word = "missed" if not visit.visited else "visited" if visit.in_turn else "out of turn"
+        word = ("missed" if not visit.visited else "unproven" if visit.unproven else
+                "visited" if visit.in_turn else "out of turn")
         away = "" if visit.distance is None else say["metre"].format(round(visit.distance))
         cells = (str(visit.point.number), _short(paper, visit.point.name, wide[1] - 2), say[word],
                  when(visit.at, "%H:%M"), away)
         for width, text, column in zip(wide, cells, range(5), strict=True):
-            paper.set_text_color(*(COLOURS["none"] if not visit.visited and column == 2 else (0, 0, 0)))
+            colour = COLOURS["none"] if not visit.visited else COLOURS["incorrect"] if visit.unproven else (0, 0, 0)
+            paper.set_text_color(*(colour if column == 2 else (0, 0, 0)))
             paper.cell(width, 6, text)
         paper.ln(6)
     paper.set_text_color(0)
@@ -286,7 +293,7 @@ def _route(paper: _Paper, report: Report, say: dict[str, str]) -> None:
     with paper.rect_clip(left, top, paper.epw, high):
         for visit, where in stops:
             x, y = at(where)
-            paper.set_draw_color(*(COLOURS["worn"] if visit.visited else COLOURS["none"]))
+            paper.set_draw_color(*COLOURS["none" if not visit.visited else "incorrect" if visit.unproven else "worn"])
             paper.set_line_width(0.4)
             paper.circle(x, y, max(1.5, visit.point.radius * scale))
             paper.set_font(FONT, size=7)
@@ -341,7 +348,7 @@ def _photos(paper: _Paper, report: Report, say: dict[str, str], when: Callable[.
         else:
             paper.rect(left, top, wide, high)
             paper.set_xy(left, top + high / 2)
-            paper.cell(wide, 5, say["no picture"], align="C")
+            paper.cell(wide, 5, say["withheld" if report.withheld(photo) else "no picture"], align="C")
         word = "waiting" if verdict is None else "refused" if verdict.refused else _worst(verdict)
         counts = "" if verdict is None else "  ".join(
             f"{say[state]} {getattr(verdict, state)}" for state in STATES if getattr(verdict, state))
@@ -355,6 +362,8 @@ def _photos(paper: _Paper, report: Report, say: dict[str, str], when: Callable[.
         lines = [names.get(photo.checkpoint, ""), photo.note]
         if photo.far:
             lines.insert(0, f"{say['far']}: {say['metre'].format(round(photo.distance or 0))}")
+        if photo.unproven:
+            lines.insert(0, say["no position"])
         text = CONTROL.sub("", " · ".join(line for line in lines if line))[:400]
         paper.set_xy(left, top + high + 10)
         paper.set_font(FONT, size=8)

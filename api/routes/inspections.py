@@ -18,7 +18,7 @@ from litestar.datastructures import UploadFile
 from litestar.params import FromPath, FromQuery, JSONBody, MultipartBody, Parameter, QueryParameter
 from litestar.status_codes import HTTP_204_NO_CONTENT
 from msgspec import Meta
-from sqlalchemy import func, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -108,6 +108,7 @@ class Shot(msgspec.Struct):
     east: fields.Metres | None = None
     north: fields.Metres | None = None
     checkpoint: Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")] = ""
+    camera: fields.AnyCamera = ""  # that is inspected: where it stands is where the photo should be taken
     note: fields.Words = ""
 
 
@@ -153,7 +154,7 @@ class Taken(msgspec.Struct):
     east: float | None
     north: float | None
     checkpoint: str
-    distance: float | None  # metres from the checkpoint
+    distance: float | None  # metres from what `against` says
     far: bool  # farther than the patrol radius
     visit: bool  # counts as a visit of the checkpoint
     note: str
@@ -161,6 +162,9 @@ class Taken(msgspec.Struct):
     height: int
     picture: str  # where it can be had
     verdict: Seen
+    camera: str = ""  # that the phone says it is about
+    against: str = ""  # checkpoint, camera or site: with whose place its own was compared; empty: with none
+    unproven: bool = False  # no position shows that it was taken there
 
 
 class Brief(msgspec.Struct):
@@ -183,6 +187,7 @@ class Brief(msgspec.Struct):
     none: int = 0
     unknown: int = 0
     far: int = 0  # photos taken farther away than the patrol radius
+    unproven: int = 0  # photos without a position that shows where they were taken
 
 
 class Moved(msgspec.Struct):
@@ -205,6 +210,7 @@ class Stop(msgspec.Struct):
     at: int | None = None  # first visit, µs UTC
     photos: int = 0
     distance: float | None = None  # metres, of the nearest photo
+    unproven: bool = False  # visited, but by photos without a position alone
 
 
 class Whole(Brief):
@@ -295,7 +301,7 @@ def shoot(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, id
     except BadPicture as error:
         raise Problem(422, "not a picture", str(error)) from None
     made = _photo(row, str(photo), data, upload, sum_, came)
-    made.privacy = patrol.privacy(db, row.site)
+    made.privacy, made.blur_others = patrol.privacy(db, row.site)
     if made.east is None and (where := patrol.on_plan(db, row.site, made.lat, made.lon)):
         made.east, made.north = where
     patrol.place(db, row, made)
@@ -307,7 +313,7 @@ def shoot(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, id
     db.flush()
     producer: Producer = request.app.state.producer
     producer.later(db, "frames", Frame(
-        row.id, at, site=row.site, source="inspection", privacy=made.privacy,
+        row.id, at, site=row.site, source="inspection", privacy=made.privacy, blur_others=made.blur_others,
         place=None if made.east is None or made.north is None else (made.east, made.north),
         width=upload.width, height=upload.height, source_width=upload.width, source_height=upload.height,
         jpeg=upload.jpeg, digest=digest(upload.image[..., 1]),
@@ -367,7 +373,7 @@ def every(db: Db, who: By, site: ranges.Site = "",
     """One's own, and those of the sites whose inspections one reviews. After a crash a phone asks for
     `?mine=true&state=open`. `since`, `until`: when they started."""
     query = select(Inspection)
-    own = Inspection.user == who.id
+    own = and_(Inspection.user == who.id, who.scope("inspections.view").where(Inspection.site))
     query = query.where(own if mine else or_(own, who.scope("inspections.review").where(Inspection.site)))
     if site:
         query = query.where(Inspection.site == site)
@@ -406,11 +412,15 @@ def photo_(db: Db, who: By, id: FromPath[UUID], photo: FromPath[UUID]) -> Taken:
      media_type="image/jpeg", summary="The picture itself")
 def picture(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, id: FromPath[UUID],
             photo: FromPath[UUID]) -> Response[bytes]:
-    """JPEG without EXIF. Every look is written down. An anonymous site's can be had once its faces are pixelated."""
+    """JPEG without EXIF. Every look is written down. Where faces are to be pixelated it can be had once they are: 409
+    before that, and of a photo that could not be looked at."""
     row = visible(db, who, str(id))
     found = _shot(db, row, photo)
-    if found.privacy == "anonymous" and db.get(Verdict, found.frame) is None:
-        raise Problem(409, "not ready yet", "expected a photo whose faces are pixelated; this one is not looked at yet")
+    verdict = db.get(Verdict, found.frame)
+    if not table.shown(found, verdict):
+        raise Problem(409, "not ready yet" if verdict is None else "withheld",
+                      "expected a photo whose faces are pixelated; this one "
+                      + ("is not looked at yet" if verdict is None else f"could not be looked at: {verdict.refused}"))
     jpeg = pictures.store(settings).get(found.picture)
     if jpeg is None:
         raise missing("picture", str(photo))
@@ -419,10 +429,12 @@ def picture(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, 
 
 
 @get("/{id:uuid}/route", opt=needs("inspections.view"), sync_to_thread=True, summary="Where it went, as GeoJSON")
-def route(db: Db, who: By, id: FromPath[UUID]) -> dict[str, Any]:
-    """Lines of what was walked (`observed`) and of gaps between (`inferred`), and a point for each photo. Longitude
-    and latitude; `plan` has the same in metres on the site plan, where the phone knew them."""
-    return patrol.geojson(db, visible(db, who, str(id)))
+def route(db: Db, who: By, id: FromPath[UUID], coordinates: FromQuery[Literal["auto", "plan", "map"]] = "auto"
+          ) -> dict[str, Any]:
+    """Lines of what was walked (`observed`) and of gaps between (`inferred`), and a point for each photo.
+    `coordinates` as for people's routes: longitude and latitude, or metres east and north on the site plan; `auto`: on
+    the map when a place on the globe is known. The answer says which. `plan` has the same on the plan in any case."""
+    return patrol.geojson(db, visible(db, who, str(id)), coordinates)
 
 
 @get("/{id:uuid}/cameras", opt=needs("inspections.view"), sync_to_thread=True,
@@ -443,13 +455,14 @@ def printed(db: Db, who: By, settings: Config, id: FromPath[UUID],
     site, user, planned = db.get(Site, row.site), db.get(User, row.user), db.get(Round, row.round)
     points = {point.id: point for point in db.scalars(select(Checkpoint).where(Checkpoint.round == row.round))}
     shots = judged(db, row)
-    seen = {photo.id for photo, verdict in shots if verdict is not None or photo.privacy != "anonymous"}
+    seen = {photo.id for photo, verdict in shots if table.shown(photo, verdict)}
     store = pictures.store(settings)
     pdf = report.render(report.Report(
         row, (user.full_name or user.name) if user else "", site.name if site else row.site,
         site.time_zone if site else "UTC", planned.name if planned else "",
         [report.Visit(points[stop.id], stop.visited, stop.in_turn or not (planned and planned.ordered), stop.at,
-                      stop.distance) for stop in stops(db, row)],
+        lambda photo: photo.id not in seen,
+                      stop.distance, stop.unproven) for stop in stops(db, row)],
         shots, patrol.track(db, row), lambda photo: store.get(photo.picture) if photo.id in seen else None,
     ), language or ("en" if who.language == "en" else "zh-CN"))
     audit.write(db, who.id, "inspection.report", row.id, site=row.site, address=who.address, photos=len(shots))
@@ -476,9 +489,14 @@ def remove(db: Db, who: By, settings: Config, id: FromPath[UUID]) -> None:
 def visible(db: Session, who: Who, id: str) -> Inspection:
     """Raises Problem 404 for one that is not there or not for this user."""
     row = db.get(Inspection, id)
-    if row is None or not (row.user == who.id or who.may("inspections.review", row.site)):
+    if row is None or not (own(who, row) or who.may("inspections.review", row.site)):
         raise missing("inspection", id)
     return row
+def own(who: Who, row: Inspection) -> bool:
+    """One's own, as long as one has a right to look at inspections of that site."""
+    return row.user == who.id and who.may("inspections.view", row.site)
+
+
 
 
 def judged(db: Session, row: Inspection) -> list[tuple[Photo, Verdict | None]]:
@@ -582,7 +600,8 @@ def _photo(row: Inspection, id: str, data: Shot, upload: uploads.Upload, sum_: s
         id=id, inspection=row.id, digest=sum_, taken=max(taken, 1), taken_clock=data.taken, taken_from=source, lat=lat,
         lon=lon, accuracy=data.accuracy if whence == "phone" else None, place_from=whence or ("phone" if flat else ""),
         east=data.east if flat else None, north=data.north if flat else None, checkpoint=data.checkpoint,
-        note=data.note, width=upload.width, height=upload.height, received=now(), far=False, visit=False,
+        camera=data.camera, note=data.note, width=upload.width, height=upload.height, received=now(), far=False,
+        visit=False, unproven=False,
     )  # fmt: skip
 
 
@@ -604,7 +623,7 @@ def _taken(p: Photo, verdict: Verdict | None) -> Taken:
     return Taken(
         p.id, p.inspection, p.frame, p.taken, p.taken_clock, p.taken_from, p.received, p.lat, p.lon, p.accuracy,
         p.place_from, p.east, p.north, p.checkpoint, p.distance, p.far, p.visit, p.note, p.width, p.height,
-        f"/v1/inspections/{p.inspection}/photos/{p.id}/picture", _verdict(p, verdict),
+        f"/v1/inspections/{p.inspection}/photos/{p.id}/picture", _verdict(p, verdict), p.camera, p.against, p.unproven,
     )  # fmt: skip
 
 
@@ -621,10 +640,10 @@ def _count(db: Session, items: Sequence[Brief]) -> None:
     for id_, *counts in db.execute(
             select(Photo.inspection, func.count(), func.count().filter(Verdict.frame.is_(None)),
                    *(func.coalesce(func.sum(getattr(Verdict, state)), 0) for state in table.STATES),
-                   func.count().filter(Photo.far))
+                   func.count().filter(Photo.far), func.count().filter(Photo.unproven))
             .outerjoin(Verdict, Verdict.frame == Photo.frame).where(Photo.inspection.in_(by_id))
             .group_by(Photo.inspection)):
-        for name, value in zip(("photos", "waiting", *table.STATES, "far"), counts, strict=True):
+        for name, value in zip(("photos", "waiting", *table.STATES, "far", "unproven"), counts, strict=True):
             setattr(by_id[id_], name, int(value))
     for id_, count in db.execute(select(Point.inspection, func.count()).where(Point.inspection.in_(by_id))
                                  .group_by(Point.inspection)):
@@ -656,10 +675,12 @@ def stops(db: Session, row: Inspection) -> list[Stop]:
     found, latest = [], 0
     for point in points:
         mine = shots.get(point.id, [])
-        visits = [photo.taken for photo in mine if photo.visit]
-        at = visits[0] if visits else None
+        visits = [photo for photo in mine if photo.visit]
+        at = visits[0].taken if visits else None
         found.append(Stop(point.id, point.number, point.name, bool(visits), at is None or at >= latest, at, len(mine),
-                          min((p.distance for p in mine if p.distance is not None), default=None)))
+                          min((p.distance for p in mine if p.against == "checkpoint" and p.distance is not None),
+                              default=None),
+                          bool(visits) and all(photo.unproven for photo in visits)))
         latest = max(latest, at or 0)
     return found
 

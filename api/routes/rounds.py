@@ -55,6 +55,7 @@ class Plan(msgspec.Struct):
     times: Annotated[list[Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]], Meta(max_length=48)] = []
     zone: Annotated[str, Meta(max_length=64, pattern="^[A-Za-z0-9_+/-]+$")] = "Asia/Shanghai"
     within: Annotated[int, Meta(ge=1, le=1440)] = 60  # minutes after the planned time
+    positions: bool = True  # a visit without a position is unproven; false: it needs none
 
 
 class Planned(Plan):
@@ -187,7 +188,7 @@ def _own(db: Session, who: Who, id: UUID) -> Round:
 def _write(db: Session, row: Round, data: Plan) -> None:
     if data.zone not in available_timezones():
         raise Problem(422, "no such time zone", f"expected a name as Asia/Shanghai, got {data.zone!r}")
-    for name in ("name", "about", "active", "ordered", "zone", "within"):
+    for name in ("name", "about", "active", "ordered", "zone", "within", "positions"):
         setattr(row, name, getattr(data, name))
     row.days, row.times = sorted(set(data.days)), sorted(set(data.times))
     db.flush()
@@ -214,7 +215,8 @@ def _planned(db: Session, row: Round) -> Planned:
     return Planned(
         row.site, row.name,
         [CheckpointPlace(p.name, p.id, p.note, p.lat, p.lon, p.plan, p.east, p.north, p.radius) for p in points],
-        row.about, row.active, row.ordered, list(row.days), list(row.times), row.zone, row.within, row.id,
+        row.about, row.active, row.ordered, list(row.days), list(row.times), row.zone, row.within, row.positions,
+        row.id,
     )  # fmt: skip
 
 

@@ -16,8 +16,9 @@ import records
 import scenes
 from folding import folding, publish, until
 from litestar.testing import TestClient
+from numpy.typing import NDArray
 from PIL import Image
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from api import pictures
@@ -27,7 +28,9 @@ from api.tables.audit import Audit
 from api.tables.cameras import CameraRow
 from api.tables.inspections import FOLDS, Inspection, Photo, Verdict
 from api.tables.outbox import Outgoing
+from api.tables.plans import Plan
 from api.tables.sites import Site
+from api.tables.users import Grant
 from models import fakes
 from pipeline import flow, mask
 from pipeline import topics as contract
@@ -170,13 +173,13 @@ def test_after_a_crash_a_phone_finds_its_unfinished_ones(as_: As) -> None:
         "state"] == "running"
 
 
-def test_who_may_see_and_who_may_write(tables: Settings, as_: As) -> None:
+def test_who_may_see_and_who_may_write(tables: Settings, sessions: sessionmaker[Session], as_: As) -> None:
     phone, id, photo = as_("inspector", site="hall"), str(uuid.uuid4()), str(uuid.uuid4())
     start(phone, id)
     shoot(phone, id, photo, picture(BARE))
     colleague, reviewer, elsewhere = (as_("inspector", site="hall"), as_("reviewer", site="hall"),
                                       as_("reviewer", site="yard"))
-    reads = ["", "/photos", f"/photos/{photo}", f"/photos/{photo}/picture", "/route", "/cameras"]
+    reads = ["", "/photos", f"/photos/{photo}", f"/photos/{photo}/picture", "/route", "/cameras", "/report"]
     for who, expected in ((phone, 200), (reviewer, 200), (colleague, 404), (elsewhere, 404), (as_("viewer"), 403)):
         assert {who.get(f"/v1/inspections/{id}{path}").status_code for path in reads} == {expected}
     assert [len(who.get("/v1/inspections").json()["items"]) for who in (phone, reviewer, colleague, elsewhere)] == [
@@ -188,6 +191,15 @@ def test_who_may_see_and_who_may_write(tables: Settings, as_: As) -> None:
     assert reviewer.put(f"/v1/inspections/{id}/state", json={"state": "abandoned", "at": 1}).json()[
         "state"] == "abandoned"
     assert phone.delete(f"/v1/inspections/{id}").status_code == 403
+    # their own are theirs for as long as they have a right there; one at another site is none
+    me = phone.get("/v1/me").json()["id"]
+    room = f"/v1/chat/rooms/inspection:{id}/messages"
+    assert phone.get(room).status_code == 200
+    with sessions() as session, session.begin():
+        session.execute(update(Grant).where(Grant.user == me).values(site="yard"))
+    assert {phone.get(f"/v1/inspections/{id}{path}").status_code for path in reads} == {404}
+    assert phone.get("/v1/inspections", params={"mine": True}).json()["items"] == []
+    assert phone.get(room).status_code == 404
     assert as_("manager", site="hall").delete(f"/v1/inspections/{id}").status_code == 204
     assert pictures.store(tables).get(f"inspections/{id}/{photo}.jpg") is None
     assert phone.get(f"/v1/inspections/{id}").status_code == 404
@@ -217,26 +229,63 @@ def test_what_is_no_picture_is_refused_and_exif_does_not_get_in(tables: Settings
     assert (large["width"], large["height"], large["taken_from"]) == (1920, 1440, "server")
 
 
-def test_an_anonymous_site_keeps_no_face(tables: Settings, sessions: sessionmaker[Session], as_: As) -> None:
-    phone, id, photo = as_("inspector", site="hall"), str(uuid.uuid4()), str(uuid.uuid4())
+def pixels(jpeg: bytes) -> NDArray[np.int16]:
+    return np.asarray(Image.open(io.BytesIO(jpeg)), np.int16)
+
+
+def changed(shown: NDArray[np.int16], was: NDArray[np.int16], box: tuple[int, ...]) -> bool:
+    """Whether a face can no longer be seen: more is different there than an encoding anew makes."""
+    x0, y0, x1, y1 = box
+    return bool(np.abs(shown - was)[y0 + 10:y1 - 10, x0 + 10:x1 - 10].mean() > 4)
+
+
+def refused(settings: Settings, frame: Frame, reason: str) -> DeadLetter:
+    (record,) = [each for each in records.read(settings, "frames")
+                 if contract.find("frames").decode(each.value).id == frame.id]
+    return DeadLetter(f"frames.unique:0:{record.offset}:mask", "frames.unique", 0, record.offset, "mask", reason,
+                      clock(), frame.camera, record.value)
+
+
+def test_faces_that_nobody_may_keep_go_before_anybody_looks(tables: Settings, sessions: sessionmaker[Session], as_: As
+                                                            ) -> None:
+    phone = as_("inspector")
     with sessions() as session, session.begin():
-        session.add(Site(id="hall", name="Hall", privacy="anonymous", latitude=31.2, longitude=121.5))
+        session.add_all([Site(id="hall", name="Hall", privacy="anonymous", latitude=31.2, longitude=121.5),
+                         Site(id="ward", name="Ward", blur_others=True)])
         session.flush()
         session.add(CameraRow(id="gate", site="hall", name="Gate", running=True, place_east=3.0, place_north=4.0,
                               offset=0, wish={}))
-    start(phone, id)
+    one = {site: (str(uuid.uuid4()), str(uuid.uuid4())) for site in ("hall", "ward")}
+    url = {site: f"/v1/inspections/{id}/photos/{photo}" for site, (id, photo) in one.items()}
     with folding(tables, sessions):
-        shoot(phone, id, photo, picture(BARE), lat=31.2, lon=121.5)
-        url = f"/v1/inspections/{id}/photos/{photo}/picture"
-        assert phone.get(url).status_code == 409
-        (frame,) = frames(tables, 1)
-        assert (frame.privacy, frame.place) == ("anonymous", (0.0, 0.0))
-        publish(tables, ("faces", judge(tables, frame)))
-        until(sessions, lambda s: s.scalar(select(func.count()).select_from(Verdict)))
-    shown = np.asarray(Image.open(io.BytesIO(phone.get(url).content)), np.int16)
-    was = np.asarray(Image.open(io.BytesIO(frame.jpeg)), np.int16)
-    assert np.abs(shown - was)[110:150, 110:150].mean() > 8 * np.abs(shown - was)[:, 400:].mean()
-    (near,) = phone.get(f"/v1/inspections/{id}/cameras").json()
+        for site, (id, photo) in one.items():
+            start(phone, id, site)
+            shoot(phone, id, photo, picture(BARE, MASKED), lat=31.2, lon=121.5)
+            assert phone.get(f"{url[site]}/picture").status_code == 409
+        by_site = {frame.site: frame for frame in frames(tables, 2)}
+        hall, ward = by_site["hall"], by_site["ward"]
+        assert [(f.privacy, f.blur_others, f.place) for f in (hall, ward)] == [
+            ("anonymous", False, (0.0, 0.0)), ("pseudonymous", True, None)]
+        # what the stage refuses is never looked at: nobody knows where its faces are
+        publish(tables, *(("dead.letters", refused(tables, frame, "no JPEG")) for frame in (hall, ward)))
+        until(sessions, lambda s: s.scalar(select(func.count()).select_from(Verdict)) == 2)
+        for site, (id, _) in one.items():
+            assert phone.get(url[site]).json()["verdict"]["refused"] == "no JPEG"
+            answer = phone.get(f"{url[site]}/picture")
+            assert (answer.status_code, "no JPEG" in answer.json()["detail"]) == (409, True)
+            report = phone.get(f"/v1/inspections/{id}/report").content
+            assert report.startswith(b"%PDF-")
+            assert b"/Subtype /Image" not in report
+        # put back and judged: everybody where it is anonymous, whoever is in no breach where others are blurred
+        publish(tables, *(("faces", judge(tables, frame)) for frame in (hall, ward)))
+        until(sessions, lambda s: s.scalar(select(func.count()).where(Verdict.refused == "")) == 2)
+    for frame, hidden in ((hall, [True, True]), (ward, [False, True])):
+        shown, was = pixels(phone.get(f"{url[frame.site]}/picture").content), pixels(frame.jpeg)
+        assert [changed(shown, was, face[0]) for face in (BARE, MASKED)] == hidden
+        assert np.abs(shown - was)[:, 400:].mean() < 1
+        assert [face["look"] for face in phone.get(url[frame.site]).json()["verdict"]["faces"]] == ["none", "worn"]
+        assert b"/Subtype /Image" in phone.get(f"/v1/inspections/{one[frame.site][0]}/report").content
+    (near,) = phone.get(f"/v1/inspections/{one['hall'][0]}/cameras").json()
     assert (near["camera"], near["nearest"], near["came"]["none"]) == ("gate", 5.0, 0)
 
 
@@ -244,13 +293,90 @@ def test_a_photo_the_stage_refused_says_so(tables: Settings, sessions: sessionma
     phone, id, photo = as_("inspector", site="hall"), str(uuid.uuid4()), str(uuid.uuid4())
     start(phone, id)
     shoot(phone, id, photo, picture(BARE))
-    frames(tables, 1)
-    (record,) = records.read(tables, "frames")
-    publish(tables, ("dead.letters", DeadLetter("frames.unique:0:0:mask", "frames.unique", 0, 0, "mask", "no JPEG",
-                                                clock(), id, record.value)))
+    (frame,) = frames(tables, 1)
+    publish(tables, ("dead.letters", refused(tables, frame, "no JPEG")))
     with folding(tables, sessions):
         until(sessions, lambda s: s.scalar(select(func.count()).select_from(Verdict)))
     assert phone.get(f"/v1/inspections/{id}/photos/{photo}").json()["verdict"]["refused"] == "no JPEG"
+    assert phone.get(f"/v1/inspections/{id}/photos/{photo}/picture").content == frame.jpeg  # nothing to hide there
+
+
+def test_where_a_photo_was_taken_is_held_against_what_it_is_about(sessions: sessionmaker[Session], as_: As) -> None:
+    """The inspector's patrol radius is 200 m."""
+    with sessions() as session, session.begin():
+        session.add_all([Site(id="hall", name="Hall", latitude=31.2, longitude=121.5), Site(id="tent", name="Tent")])
+        session.flush()
+        session.add(Plan(site="hall", name="Ground floor", kind="image", west=0, south=0, east=400, north=50))
+        session.add(CameraRow(id="gate", site="hall", name="Gate", running=True, place_east=10.0, place_north=0.0,
+                              offset=0, wish={}))
+    boss, phone, id = as_("manager", site="hall"), as_("inspector"), str(uuid.uuid4())
+    start(phone, id)
+
+    def taken(**form: Any) -> tuple[Any, ...]:
+        one = shoot(phone, id, str(uuid.uuid4()), picture(BARE), **form).json()
+        return one["against"], one["distance"] and round(one["distance"]), one["far"], one["unproven"], one["visit"]
+
+    def stops(id: str) -> list[tuple[bool, bool]]:
+        return [(s["visited"], s["unproven"]) for s in phone.get(f"/v1/inspections/{id}").json()["checkpoints"]]
+
+    assert taken(lat=31.2, lon=121.503) == ("site", 0, False, False, False)  # 285 m from 0, 0, on its floor plan
+    assert taken(lat=31.2, lon=121.4975) == ("site", 238, True, False, False)
+    assert taken(lat=32.2, lon=121.5) == ("site", pytest.approx(111_000, rel=0.01), True, False, False)  # off the plan
+    assert taken() == ("site", None, False, True, False)
+    assert taken(camera="gate", lat=31.2, lon=121.503) == ("camera", 276, True, False, False)
+    assert taken(camera="gate", east=13, north=4) == ("camera", 5, False, False, False)
+    assert taken(camera="gate") == ("camera", None, False, True, False)
+    assert taken(camera="nosuch", lat=31.2, lon=121.503) == ("site", 0, False, False, False)
+    assert phone.get(f"/v1/inspections/{id}").json()["unproven"] == 2
+    plan = {"site": "hall", "name": "Doors", "checkpoints": [{"name": "Door", "east": 10, "north": 0, "radius": 50},
+                                                              {"name": "Roof"}]}
+    for needed in (True, False):
+        made, id = boss.post("/v1/rounds", json=plan | {"positions": needed}).json(), str(uuid.uuid4())
+        assert made["positions"] is needed
+        start(phone, id, round=made["id"])
+        door, roof = (point["id"] for point in made["checkpoints"])
+        assert taken(checkpoint=door) == ("checkpoint", None, False, needed, True)
+        assert stops(id) == [(True, needed), (False, False)]
+        assert phone.get("/v1/inspections", params={"round": made["id"]}).json()["items"][0]["unproven"] == needed
+        assert taken(checkpoint=door, lat=32.2, lon=121.5)[2:] == (True, False, False)
+        assert taken(lat=31.2, lon=121.5001) == ("checkpoint", 0, False, False, True)  # the nearest one
+        assert taken(checkpoint=roof, lat=31.2, lon=121.5) == ("checkpoint", None, False, needed, True)
+        assert stops(id) == [(True, False), (True, needed)]
+        assert phone.get(f"/v1/inspections/{id}/report").status_code == 200
+    id = str(uuid.uuid4())
+    start(phone, id, "tent")
+    assert taken() == ("", None, False, False, False)  # nobody has said where that is
+
+
+def test_the_way_in_either_coordinates(sessions: sessionmaker[Session], as_: As) -> None:
+    with sessions() as session, session.begin():
+        session.add_all([Site(id="hall", name="Hall"), Site(id="yard", name="Yard", latitude=31.2, longitude=121.5)])
+    phone, began = as_("inspector"), clock() - 60 * MINUTE
+    ways = {}
+    for site in ("hall", "yard"):
+        id = str(uuid.uuid4())
+        start(phone, id, site, at=began)
+        # indoors: in metres on the plan alone; nothing is heard from the second minute to the tenth
+        points = [{"id": str(uuid.uuid4()), "at": began + minute * MINUTE, "east": minute, "north": 2 * minute}
+                  for minute in (0, 1, 2, 10, 11)]
+        assert phone.post(f"/v1/inspections/{id}/points", json={"points": points}).status_code == 200
+        shoot(phone, id, str(uuid.uuid4()), picture(BARE), taken=began + MINUTE, east=5, north=6)
+        ways[site] = phone.get(f"/v1/inspections/{id}/route").json()
+        asked = phone.get(f"/v1/inspections/{id}/route", params={"coordinates": "plan"}).json()
+        assert asked["coordinates"] == "plan"
+        assert asked["features"] == ways["hall"]["features"][:3] + asked["features"][3:]
+    hall, yard = ways["hall"], ways["yard"]
+    assert (hall["coordinates"], yard["coordinates"]) == ("plan", "map")
+    kinds = lambda way: [f["properties"]["kind"] for f in way["features"]]  # noqa: E731
+    assert kinds(hall) == kinds(yard) == ["observed", "observed", "inferred", "photo"]
+    assert [f["geometry"]["coordinates"] for f in hall["features"]] == [
+        [[0, 0], [1, 2], [2, 4]], [[10, 20], [11, 22]], [[2, 4], [10, 20]], [5, 6]]
+    assert yard["features"][0]["geometry"]["coordinates"][0] == [121.5, 31.2]
+    for way in (hall, yard):
+        assert [(line["kind"], line["coordinates"]) for line in way["plan"]["lines"]] == [
+            (f["properties"]["kind"], f["geometry"]["coordinates"]) for f in hall["features"][:3]]
+        assert [[place[:2] for place in leg] for leg in way["plan"]["legs"]] == [
+            line["coordinates"] for line in way["plan"]["lines"] if line["kind"] == "observed"]
 
 
 def test_a_planned_round(tables: Settings, sessions: sessionmaker[Session], as_: As) -> None:
