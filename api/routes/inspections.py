@@ -461,9 +461,9 @@ def printed(db: Db, who: By, settings: Config, id: FromPath[UUID],
         row, (user.full_name or user.name) if user else "", site.name if site else row.site,
         site.time_zone if site else "UTC", planned.name if planned else "",
         [report.Visit(points[stop.id], stop.visited, stop.in_turn or not (planned and planned.ordered), stop.at,
-        lambda photo: photo.id not in seen,
                       stop.distance, stop.unproven) for stop in stops(db, row)],
         shots, patrol.track(db, row), lambda photo: store.get(photo.picture) if photo.id in seen else None,
+        lambda photo: photo.id not in seen,
     ), language or ("en" if who.language == "en" else "zh-CN"))
     audit.write(db, who.id, "inspection.report", row.id, site=row.site, address=who.address, photos=len(shots))
     return Response(pdf, media_type="application/pdf", headers={
@@ -492,11 +492,11 @@ def visible(db: Session, who: Who, id: str) -> Inspection:
     if row is None or not (own(who, row) or who.may("inspections.review", row.site)):
         raise missing("inspection", id)
     return row
+
+
 def own(who: Who, row: Inspection) -> bool:
     """One's own, as long as one has a right to look at inspections of that site."""
     return row.user == who.id and who.may("inspections.view", row.site)
-
-
 
 
 def judged(db: Session, row: Inspection) -> list[tuple[Photo, Verdict | None]]:
