@@ -202,8 +202,8 @@ class Gathered:
             "state": e.state, "status": e.status, "start": e.start, "end": e.end, "cameras": list(e.cameras),
             "score": e.score, "looks": e.looks, "reason": e.reason, "zone": e.zone, "policy": e.policy, "rule": e.rule,
             "roles": list(e.roles),
-                          "look_score": one.look_score, "picture": self.names.get(one.face, "")}
             "evidence": [{"face": one.face, "camera": one.camera, "at": one.at, "box": list(one.box), "look": one.look,
+                          "look_score": one.look_score, "picture": self.names.get(one.face, "")}
                          for one in e.evidence],
         } for e in map(self.kept, self.episodes.values())]
 

@@ -638,13 +638,13 @@ def _episodes(db: Session, row: Replay) -> list[Breach]:
     return [of_run(each) for each in found]
 
 
-def live_breaches(db: Session, run: Replay) -> list[Breach]:
 def _recorded(run: Replay) -> tuple[ColumnElement[bool], ...]:
     """Episodes of the run's cameras in its stretch; not of another site at which one of them was."""
     return (EpisodeRow.site == run.site, EpisodeRow.cameras.overlap(run.cameras), EpisodeRow.start < run.until,
             EpisodeRow.end >= run.since)
 
 
+def live_breaches(db: Session, run: Replay) -> list[Breach]:
     """What was recorded of the run's cameras in its stretch. Raises Problem 422 for more than is compared."""
     most = replays.MOST_EPISODES
     rows = db.scalars(select(EpisodeRow).where(
