@@ -22,6 +22,7 @@ from api.tables.recognised import Recognised
 from api.tables.trajectories import LegRow
 
 LOCK = 7_041_006  # advisory, with a site's hash
+TOPICS = ("faces.embedded", "trajectories", "episodes")  # whose folds `hold`: a long one of one holds up the others
 
 
 def hold(session: Session, sites: Iterable[str]) -> None:

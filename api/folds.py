@@ -51,6 +51,13 @@ class Context:
 
     settings: Settings
     after: list[Callable[[], None]] = field(default_factory=list)  # to be done once the transaction is through
+    before: list[Callable[[], None]] = field(default_factory=list)  # of a rebuild: once all is folded, before it is
+    written: set[int] | None = None  # by a rebuild: rows of the store of vectors; None: this is no rebuild of them
+
+    def ready(self) -> None:
+        jobs, self.before = self.before, []
+        for job in jobs:
+            job()
 
     def done(self) -> None:
         jobs, self.after = self.after, []
@@ -58,4 +65,4 @@ class Context:
             job()
 
     def undo(self) -> None:
-        self.after = []
+        self.after, self.before, self.written = [], [], None

@@ -64,7 +64,8 @@ def rebuild(
 ) -> None:
     """Make what a table holds anew from its topic. Rows older than what the topic still holds stay.
 
-    While it runs everybody sees the table as it was; broken off, it has changed nothing.
+    While it runs everybody sees the table as it was; broken off, nothing is missing. New records of its topic wait
+    until it is through, other topics go on.
 
     Example: maskwatch rebuild cameras
     """
@@ -88,6 +89,10 @@ def rebuild(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(table, total=None)
-        for progress in materialiser.rebuild(settings, db.sessions(engine), Context(settings), by_name[table]):
-            bar.update(task, completed=progress.done, total=progress.all)
+        try:
+            for progress in materialiser.rebuild(settings, db.sessions(engine), Context(settings), by_name[table]):
+                bar.update(task, completed=progress.done, total=progress.all)
+        except materialiser.OtherTopic as error:
+            console.print(f"failed: {error}", markup=False, soft_wrap=True)
+            raise typer.Exit(1) from None
     typer.echo(f"{table}: made anew from {by_name[table].topic}, {progress.done} records")

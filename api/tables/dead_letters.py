@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, String, Text, delete, tuple_
+from sqlalchemy import BigInteger, Index, String, Text, delete, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -72,6 +72,11 @@ class Letters:
 
     def clear(self, session: Session, context: Context, since: int) -> None:
         session.execute(delete(Letter).where(Letter.recorded >= since))
+
+
+def unplace(session: Session) -> None:
+    """The topic is another one: no letter lies where it did, and what comes is newer."""
+    session.execute(update(Letter).values(record_partition=0, record_offset=-1))
 
 
 def _text(text: str) -> str:

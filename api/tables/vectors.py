@@ -31,13 +31,18 @@ class Embeddings:
                         face.embedding))  # fmt: skip
         for space, those in rows.items():
             vectors.store(context.settings).upsert(space, those)
+            if context.written is not None:
+                context.written.update(vectors.row_id(one.face) for one in those)
 
     def clear(self, session: Session, context: Context, since: int) -> None:
-        """At once: Milvus has no part in the transaction. A rebuild that is broken off is to be run again."""
-        if since:
-            vectors.store(context.settings).delete(f"at >= {since}")
-        else:
-            vectors.store(context.settings).drop()
+        """Milvus has no part in the transaction: so the rows stay, are written again under the same ids, and only when
+        all are through those go that were not."""
+        written = context.written = set[int]()
+
+        def rest() -> None:
+            vectors.store(context.settings).keep(written, f"at >= {since}")
+
+        context.before.append(rest)
 
 
 def masked(face: Face) -> bool:

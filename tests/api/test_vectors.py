@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folding import folding, publish, until
 from pydantic import SecretStr
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -162,3 +163,22 @@ def test_what_milvus_does_not_want_is_the_messages_fault_not_milvus_being_away(t
             store.upsert("x", [good._replace(**wrong)])
     with pytest.raises(ValueError, match="Milvus takes"):
         store.search("x", np.array(unit(1), np.float32), 5, "at >=")
+
+
+def test_while_they_are_made_anew_none_is_missing_and_broken_off_none_is_gone(
+    tables: Settings, sessions: sessionmaker[Session]
+) -> None:
+    store, space, messages = vectors.store(tables), vectors.space(MODELS, 8), [seen("gate", i, i) for i in range(5)]
+    publish(tables, *(("faces.embedded", each) for each in messages))
+    with folding(tables, sessions):
+        until(sessions, lambda _: store.count() == 5)
+    store.upsert(space, [Vector("stray", "", "hall", "gate", AT, False, 1.0, unit(9))])
+    store.delete(f"at == {messages[3].at}")
+    going = materialiser.rebuild(tables, sessions, Context(tables), Embeddings())
+    while next(going).done < 5:
+        assert store.count() >= 5
+    assert store.count() == 6
+    going.close()
+    assert store.count() == 6
+    assert [told.done for told in materialiser.rebuild(tables, sessions, Context(tables), Embeddings())][-1] == 5
+    assert sorted(face for _, face, _ in store.faces()) == sorted(each.faces[0].id for each in messages)
