@@ -54,6 +54,11 @@ def judge(session: Session, now: int | None = None) -> int:
 
 
 def _episodes(session: Session, rule: AlertRule, now: int) -> int:
+def quiet(session: Session) -> None:
+    """Until the transaction ends nothing is decided: of whom it removes nobody is told meanwhile."""
+    session.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+
+
     """Episodes that fit and have made no alert yet."""
     row, since = EpisodeRow, max(_micros(rule.since), now - round(rule.latest * SECOND))
     query = select(row).where(

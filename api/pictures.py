@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 import obstore
@@ -48,7 +49,26 @@ class Pictures:
         """Every name that begins with the folder `prefix`."""
         with _as_os_error():
             for batch in obstore.list(self.store, prefix):
-                yield from (each["path"] for each in batch)
+        yield from (name for name, _ in self.listed(prefix))
+
+    def listed(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """The same, with when each was put there last."""
+                yield from ((each["path"], each["last_modified"]) for each in batch)
+
+    def folders(self, prefix: str) -> list[str]:
+        """Those below a folder that have pictures in them and no folders."""
+        with _as_os_error():
+            found = obstore.list_with_delimiter(self.store, prefix)
+        inside = [each for below in found["common_prefixes"] for each in self.folders(below)]
+        return inside or ([prefix] if found["objects"] else [])
+
+    def written(self, name: str) -> datetime | None:
+        """When it was put there last; None: there is no such picture."""
+        try:
+            with _as_os_error():
+                return obstore.head(self.store, name)["last_modified"]
+        except FileNotFoundError:
+            return None
 
 
 class _as_os_error:

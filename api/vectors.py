@@ -172,6 +172,19 @@ class Vectors:
                                 np.array(row["vector"], np.float32))
         return None
 
+    def of_tracks(self, tracks: Sequence[str], limit: int) -> list[tuple[str, Hit, NDArray[np.float32]]]:
+        """Space and vector of looks at these tracks, the best `limit` of each space."""
+        found: list[tuple[str, Hit, NDArray[np.float32]]] = []
+        with _away(self.settings):
+            for name in self.collections():
+                rows = [row for begin in range(0, len(tracks), 200) for row in self._query(
+                    name, filter=f"track in {quoted(tracks[begin:begin + 200])}", limit=PAGE,
+                    output_fields=[*FIELDS, "vector"])]
+                rows.sort(key=lambda row: (-row["quality"], row["face"]))
+                found += [(name.removeprefix(self.prefix), Hit(*(row[each] for each in FIELDS), 1.0),
+                           np.array(row["vector"], np.float32)) for row in rows[:limit]]
+        return found
+
     def count(self, where: str = "") -> int:
         """Over all spaces."""
         with _away(self.settings):

@@ -13,6 +13,8 @@ from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from api.permissions import Scope
+from api.tables.cameras import CameraId
+from api.tables.inspections import Inspection
 from api.tables.people import Decision, PersonRow
 from api.tables.recognised import Recognised
 from api.tables.sightings import Sighting
@@ -85,6 +87,19 @@ def tracks(session: Session, known: Links, visitor: str) -> list[Sighting]:
     return [row for row in rows if row.id not in routed]
 
 
+def places(session: Session, ids: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Track, face or visitor -> site and camera, as far as anybody knows: each of these ids begins with its camera's,
+    and a photo's with that of its inspection, which stands for a camera."""
+    found = {id_: (site, camera) for table, column in ((Sighting, Sighting.id), (LegRow, LegRow.track))
+             for id_, site, camera in session.execute(
+                 select(column, table.site, table.camera).where(column.in_(ids)))}  # type: ignore[attr-defined]
+    cameras = {id_: id_.rpartition("@")[0] for id_ in ids if id_ not in found}
+    sites = dict(session.execute(select(CameraId.id, CameraId.site).where(CameraId.id.in_(cameras.values()))).all())
+    sites |= dict(session.execute(select(Inspection.id, Inspection.site).where(
+        Inspection.id.in_(cameras.values()))).all())
+    return found | {id_: (sites[camera], camera) for id_, camera in cameras.items() if camera in sites}
+
+
 @dataclass(frozen=True)
 class Named:
     """The enrolled person that a visitor is."""
@@ -110,7 +125,8 @@ def named(session: Session, known: Links, by_visitor: dict[str, Iterable[str]], 
             if yes:
                 found[visitor] = person, "decided", 1.0
     people = {row.id: row for row in session.scalars(
-        select(PersonRow).where(PersonRow.id.in_({person for person, _, _ in found.values()})))}
+        select(PersonRow).where(PersonRow.id.in_({person for person, _, _ in found.values()}),
+                                PersonRow.withdrawn.is_(None)))}
     return {visitor: Named(person, people[person].name, how, chance)
             for visitor, (person, how, chance) in found.items()
             if person in people and may_know(scope, people[person])}

@@ -24,14 +24,24 @@ def retention(
 
     settings = Settings()
     engine = db.connect(settings, pool=2)
-    done = job.sweep(settings, db.sessions(engine), dry=dry_run)
+    sessions, gone = db.sessions(engine), "would go" if dry_run else "gone"
+    done = job.sweep(settings, sessions, dry=dry_run)
+    failed = {} if dry_run else job.tidy(settings, sessions)
+    lost = job.orphans(settings, sessions, dry=dry_run)
     engine.dispose()
     for each in done:
         before = datetime.fromtimestamp(each.before / 1e6, UTC)
-        typer.echo(f"{each.kind:<13} {each.site or 'every other site':<17} {each.rows:>8,} "
-                   f"{'would go' if dry_run else 'gone'}, older than {before:%Y-%m-%d %H:%M} UTC")
-    if not done:
+        typer.echo(f"{each.kind:<13} {each.site or 'every other site':<17} {each.rows:>8,} {gone}, older than "
+                   f"{before:%Y-%m-%d %H:%M} UTC")
+    if lost:
+        typer.echo(f"{'no row names':<13} {'every site':<17} {lost:>8,} pictures {gone}")
+    if not done and not lost:
         typer.echo("nothing is older than its time")
+    failed |= {f"{each.kind} {each.site}".strip(): each.fault for each in done if each.fault}
+    for kind, fault in failed.items():
+        typer.echo(f"{kind}: {fault}", err=True)
+    if failed:
+        raise typer.Exit(1)
 
 
 def erase(
@@ -53,21 +63,27 @@ def erase(
     import json
     from datetime import UTC, datetime
 
-    from api import db, erasure
+    from api import db, erasure, photo_faces
+    from api.sight import Sight
     from api.tables import audit
+    from api.tables.people import PersonRow
     from pipeline.settings import Settings
 
-    if not (person or visitor or track or face):
+    wish = erasure.Wish(person, visitor, tuple(track or ()), tuple(face or ()))
+    if not wish:
         raise typer.BadParameter("expected one of --person, --visitor, --track, --face")
     settings = Settings()
     engine = db.connect(settings, pool=1)
     with db.sessions(engine)() as session, session.begin():
-        subject = erasure.gather(session, person, visitor, track or [], face or [])
+        if person and session.get(PersonRow, person) is None:
+            raise typer.BadParameter(f"expected the id of an enrolled person, got {person!r}", param_hint="--person")
+        subject = erasure.gather(session, wish)
         typer.echo(f"{len(subject.tracks)} tracks, {len(subject.faces)} faces, {len(subject.episodes)} episodes, "
                    f"sites {', '.join(sorted({site for site, _ in subject.places})) or 'none'}")
         if dry_run:
             return
-        row = erasure.erase(session, settings, subject, "", reason, topics)
+        photos = photo_faces.find(session, settings, Sight(settings), subject)
+        row, subject = erasure.erase(session, settings, wish, "", reason, topics, photos=photos)
         audit.write(session, "", "person.erase", row.id, site=row.site, topics=topics, tracks=len(subject.tracks))
         report = row.report
     engine.dispose()

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from agents.video import SourceError
-from api import fields, pages, ranges
+from api import fields, pages, privacy, ranges
 from api.auth import needs
 from api.db import now
 from api.dependencies import By, Config, Db
@@ -28,7 +28,7 @@ from api.permissions import Who
 from api.problems import Problem, missing
 from api.publish import Producer
 from api.routes import plans, policies, sites
-from api.tables import audit, cameras
+from api.tables import audit, cameras, erased
 from api.tables.cameras import Calibration, CameraRow, CameraState
 from api.tables.policies import active
 from api.tables.sites import STRICTEST_FIRST, Site
@@ -272,9 +272,13 @@ def add(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, data
 @patch("/{camera:str}", opt=needs("cameras.edit"), sync_to_thread=True, summary="Change a camera")
 def change(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, camera: FromPath[str],
            data: JSONBody[CameraChange]) -> CameraView:
-    """Only what its thread cannot change while it runs (address, rate, width) interrupts it."""
+    """Only what its thread cannot change while it runs (address, rate, width) interrupts it. Where `privacy` allows
+    less than before, what was kept of it goes too."""
+    if data.privacy is not UNSET:
+        erased.alone(db)  # what is folded by the old word is there before we look
     row, site = _taken(db, who, camera, "cameras.edit")
     if data.site is not UNSET and data.site != site.id:
+    home = row.site
         site = _site(db, who, data.site)
     wish = row.camera
     given: dict[str, Any] = {
@@ -287,7 +291,10 @@ def change(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, c
             given.setdefault("prefer", None)
     if data.privacy is not UNSET:
         given["privacy"] = _privacy(data.privacy, site)
-    return _saved(request, db, who, msgspec.structs.replace(wish, **given), site, row, "camera.edit", **_told(data))
+    view = _saved(request, db, who, msgspec.structs.replace(wish, **given), site, row, "camera.edit", **_told(data))
+    if site.id == home and privacy.tightens(wish.privacy, view.privacy):
+        privacy.lower(db, home, camera, view.privacy, who.id, who.address)
+    return view
 
 
 @delete("/{camera:str}", opt=needs("cameras.remove"), sync_to_thread=True, summary="Remove a camera")

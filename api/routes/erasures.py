@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
-from litestar import Router, get, post, put
+from litestar import Request, Router, get, post, put
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
-from api import erasure, fields, ranges
+from api import erasure, fields, photo_faces, ranges, sight
 from api.auth import needs
 from api.db import now
 from api.dependencies import By, Config, Db
@@ -23,6 +24,7 @@ from api.routes.people import Track, own
 from api.tables import audit
 from api.tables import retention as kept
 from api.tables.erased import Erasure
+from api.waiting import waits
 
 Id = Annotated[str, Meta(max_length=36, pattern="^([0-9a-f]{32})?$")]
 
@@ -59,7 +61,9 @@ class ErasureView(msgspec.Struct):
     site: str
     reason: str
     plan: ErasurePlan | None  # of what was found; only in the answer to the wish
-    report: dict[str, Any]  # rows by table, pictures, vectors; topics: holds, until (µs UTC); what stays
+    # rows by table, pictures, vectors; topics: holds, until (µs UTC); photos: searched, faces that went, those that
+    # somebody has to look at; what stays
+    report: dict[str, Any]
 
 
 class KeptFor(msgspec.Struct):
@@ -79,36 +83,50 @@ class Days(msgspec.Struct):
     site: fields.AnySite = ""  # empty: every site that says nothing itself
 
 
-@post("/erasures", opt=needs("people.remove"), sync_to_thread=True, summary="Erase somebody everywhere")
-def erase(db: Db, who: By, settings: Config, data: JSONBody[ErasureWish]) -> ErasureView:
+@post("/erasures", opt=needs("people.remove"), summary="Erase somebody everywhere")
+@waits
+def erase(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, data: JSONBody[ErasureWish]
+          ) -> ErasureView:
     """Rows, vectors and pictures go now, and no rebuild brings them back. The report says which topics may hold
-    records about them until when; `topics` deletes those stretches, for which people.remove everywhere is needed."""
-    if not (data.person or data.visitor or data.tracks or data.faces):
+    records about them until when; `topics` deletes those stretches, for which people.remove everywhere is needed.
+    Photos of inspections are searched for them: faces that are alike become unrecognisable, and the report lists the
+    photos that somebody has to look at (their faces can be erased as `faces`)."""
+    wish = erasure.Wish(data.person, data.visitor, tuple(data.tracks), tuple(data.faces))
+    if not wish:
         raise Problem(422, "whom", "expected one of person, visitor, tracks, faces")
     home = own(db, who, data.person, "people.remove").site if data.person else ""
     if data.topics and not who.scope("people.remove").everywhere:
         raise Problem(403, "not allowed", "expected the permission people.remove everywhere: a stretch of a topic "
                       "holds everybody")
-    subject = erasure.gather(db, data.person, data.visitor, data.tracks, data.faces)
-    _allowed(who, subject, data)
-    plan = ErasurePlan(bool(subject.person), len(subject.visitors), len(subject.tracks), len(subject.faces),
-                len(subject.episodes), sorted({site for site, _ in subject.places}))
+    subject = erasure.gather(db, wish)
+    _allowed(who, wish, subject)
     if data.dry:
-        return ErasureView("", now(), who.id, plan.sites[0] if plan.sites else "", data.reason, plan, {})
-    row = erasure.erase(db, settings, subject, who.id, data.reason, data.topics)
+        return ErasureView("", now(), who.id, min((site for site, _ in subject.places), default=""), data.reason,
+                           _plan(subject), {})
+    photos = photo_faces.find(db, settings, sight.of(request.app.state), subject)
+    row, subject = erasure.erase(db, settings, wish, who.id, data.reason, data.topics, partial(_allowed, who, wish),
+                                 photos)
     row.site = row.site or home  # of somebody whom no camera has seen
     audit.write(db, who.id, "person.erase", row.id, site=row.site, address=who.address, topics=data.topics,
-                tracks=plan.tracks, faces=plan.faces)
+                tracks=len(subject.tracks), faces=len(subject.faces))
     db.flush()
     db.refresh(row)
-    return ErasureView(row.id, row.at, row.by, row.site, row.reason, plan, row.report)
+    return ErasureView(row.id, row.at, row.by, row.site, row.reason, _plan(subject), row.report)
 
 
-def _allowed(who: Who, subject: erasure.Subject, data: ErasureWish) -> None:
-    """Only who may remove wherever they were seen; of a place one does not see, nothing is told."""
+def _plan(subject: erasure.Subject) -> ErasurePlan:
+    return ErasurePlan(bool(subject.person), len(subject.visitors), len(subject.tracks), len(subject.faces),
+                       len(subject.episodes), sorted({site for site, _ in subject.places}))
+
+
+def _allowed(who: Who, wish: erasure.Wish, subject: erasure.Subject) -> None:
+    """Only who may remove wherever they were seen; of a place one does not see, nothing is told, and what nobody knows
+    the place of is for those alone who may remove everywhere."""
+    if subject.nowhere and not who.scope("people.remove").everywhere:
+        raise missing("visitor, track or face", min(subject.nowhere))
     seen = [place for place in subject.places if who.may("people.view", *place)]
-    if not subject.person and not seen and not (who.scope("people.remove").everywhere and not subject.places):
-        raise missing("person, visitor, track or face", data.visitor or (data.tracks + data.faces)[0])
+    if subject.places and not seen and not subject.person:
+        raise missing("visitor, track or face", min(wish.ids))
     if not all(who.may("people.remove", *place) for place in subject.places):
         raise Problem(403, "not allowed", "expected the permission people.remove wherever this person was seen")
 
@@ -144,7 +162,8 @@ def retention(db: Db, who: By) -> list[KeptFor]:
 @put("/retention/{kind:str}", opt=needs("people.edit"), sync_to_thread=True,
      summary="Say how long a kind is kept, at every site or at one")
 def keep(db: Db, who: By, kind: FromPath[Literal["pictures", "vectors", "sightings", "recognised", "trajectories",
-                                                  "episodes", "replays", "inspections", "chat", "audit"]],
+                                                  "episodes", "alerts", "replays", "inspections", "chat", "requests",
+                                                  "audit"]],
          data: JSONBody[Days]) -> list[KeptFor]:
     """What is older goes within the hour."""
     site = data.site

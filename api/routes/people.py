@@ -17,7 +17,7 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from api import exempt, fields, pictures, ranges, sight, uploads, visitors
+from api import alerts, exempt, fields, pictures, privacy, ranges, sight, uploads, visitors
 from api.auth import needs
 from api.db import made_id, now
 from api.dependencies import By, Config, Db
@@ -32,8 +32,9 @@ from api.sight import FoundFace, Sight
 from api.tables import audit, episodes
 from api.tables.episodes import EpisodeRow
 from api.tables.people import Consent, Decision, PersonRow, Portrait, Watched, WatchList
-from api.tables.recognised import Recognised, forget
+from api.tables.recognised import Recognised, consenting, forget
 from api.tables.trajectories import LegRow
+from api.waiting import waits
 from pipeline.settings import Settings
 
 PORTRAITS = 20  # of a person, at most
@@ -222,9 +223,9 @@ class DecisionView(msgspec.Struct):
     by: str
     kind: str
     site: str
-    subject: str
-    object: str
-    tracks: list[str]
+    subject: str  # empty: seen where one may not look
+    object: str  # the same
+    tracks: list[str]  # those that were seen where one may look
     reason: str
     undone: datetime | None
     undone_by: str
@@ -243,7 +244,7 @@ class EpisodeHint(msgspec.Struct):
 class PersonHistory(msgspec.Struct):
     """Where and when somebody was seen, as far as one may know it."""
 
-    visitors: list[str]  # every id they go under
+    visitors: list[str]  # every id they go under where one may look
     person: str | None  # the enrolled person they are
     name: str | None
     how: str  # decided, recognised; empty: nobody knows
@@ -275,6 +276,15 @@ def own(db: Session, who: Who, id: str, permission: str = "people.view") -> Pers
         raise Problem(403, "not allowed", f"expected the permission {permission} for "
                       f"{row.site or 'every site'}, {who.name} does not have it")
     return row
+
+
+def held(db: Session, who: Who, id: str, permission: str) -> PersonRow:
+    """The same, kept from others until the request ends: whoever adds to what is known of somebody waits for whoever
+    ends it, and the other way round."""
+    own(db, who, id, permission)
+    if db.get(PersonRow, id, with_for_update=True, populate_existing=True) is None:
+        raise missing("person", id)
+    return own(db, who, id, permission)
 
 
 def person_view(db: Session, row: PersonRow) -> PersonView:
@@ -353,7 +363,8 @@ def change(db: Db, who: By, id: ranges.Id, data: JSONBody[PersonChange]) -> Pers
 def remove(db: Db, who: By, settings: Config, id: ranges.Id) -> None:
     """Name, consents, portraits and recognitions go. What cameras saw of them stays, without a name: POST
     /v1/erasures removes that too."""
-    row = own(db, who, id, "people.remove")
+    alerts.quiet(db)
+    row = held(db, who, id, "people.remove")
     _unlearn(db, settings, id)
     db.execute(sql_delete(Decision).where(Decision.object == id, Decision.kind.in_(("is", "not"))))
     site = row.site
@@ -373,7 +384,7 @@ def _unlearn(db: Session, settings: Settings, person: str) -> int:
 @post("/people/{id:str}/consents", opt=needs("people.edit"), sync_to_thread=True, summary="Record another consent")
 def agree(db: Db, who: By, id: ranges.Id, data: JSONBody[ConsentWords]) -> PersonDetail:
     """To new words, or again after it was taken back: then portraits have to be taken anew."""
-    row = own(db, who, id, "people.edit")
+    row = held(db, who, id, "people.edit")
     _past(data.given)
     row.withdrawn = None
     db.add(Consent(person=id, version=data.version, text=data.text, given=data.given, how=data.how, by=who.id))
@@ -386,7 +397,8 @@ def agree(db: Db, who: By, id: ranges.Id, data: JSONBody[ConsentWords]) -> Perso
       summary="Record that somebody took their consent back")
 def withdraw(db: Db, who: By, settings: Config, id: ranges.Id) -> PersonDetail:
     """Their vectors, portraits and recognitions go at once; name and consents stay as the proof of it."""
-    row = own(db, who, id, "people.edit")
+    alerts.quiet(db)
+    row = held(db, who, id, "people.edit")
     row.withdrawn = row.withdrawn or now()
     db.execute(update(Consent).where(Consent.person == id, Consent.withdrawn.is_(None))
                .values(withdrawn=row.withdrawn, withdrawn_by=who.id))
@@ -397,8 +409,9 @@ def withdraw(db: Db, who: By, settings: Config, id: ranges.Id) -> PersonDetail:
     return detail(db, row, None)
 
 
-@post("/people/{id:str}/portraits", opt=needs("people.edit"), sync_to_thread=True, request_max_body_size=BASE64,
+@post("/people/{id:str}/portraits", opt=needs("people.edit"), request_max_body_size=BASE64,
       summary="Add a photo, in base64")
+@waits
 def portray(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, id: ranges.Id,
             data: JSONBody[NewPortrait]) -> PortraitTaken:
     """Refused (422, with what is wrong) when the face is too small, blurred or turned away. Several photos make
@@ -406,8 +419,9 @@ def portray(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, 
     return _portray(db, who, settings, sight.of(request.app.state), id, data.picture, data.face)
 
 
-@post("/people/{id:str}/portraits/upload", opt=needs("people.edit"), sync_to_thread=True, request_max_body_size=BODY,
+@post("/people/{id:str}/portraits/upload", opt=needs("people.edit"), request_max_body_size=BODY,
       summary="Add a photo, as a file")
+@waits
 def portray_file(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, id: ranges.Id,
                  data: MultipartBody[PortraitFile]) -> PortraitTaken:
     """As POST /v1/people/{id}/portraits, as a form."""
@@ -417,12 +431,7 @@ def portray_file(request: Request[Any, Any, Any], db: Db, who: By, settings: Con
 
 def _portray(db: Session, who: Who, settings: Settings, eyes: Sight, id: str, content: bytes, index: int | None
              ) -> PortraitTaken:
-    row = own(db, who, id, "people.edit")
-    if row.withdrawn:
-        raise Problem(409, "no consent", "expected a person whose consent holds; it was taken back")
-    others = db.scalars(select(Portrait).where(Portrait.person == id)).all()
-    if len(others) >= PORTRAITS:
-        raise Problem(409, "enough photos", f"expected at most {PORTRAITS} photos of a person; remove one first")
+    _wanted(db, own(db, who, id, "people.edit"))
     image = eyes.read(content)
     faces = eyes.look(image)
     chosen = sight.choose(faces, index)
@@ -431,19 +440,30 @@ def _portray(db: Session, who: Who, settings: Settings, eyes: Sight, id: str, co
         raise Problem(422, "not good enough", "; ".join(faults), quality=seen.quality, box=seen.box)
     vector = eyes.embed(image, [seen])[0].astype(np.float32)
     space = eyes.space(len(vector))
+    row = held(db, who, id, "people.edit")  # the models took their time
+    others = _wanted(db, row)
     alike = [float(np.frombuffer(each.vector, np.float32) @ vector) for each in others if each.space == space]
     hints = ["the face wears a mask: take one without, too"] if seen.masked else []
     if alike and max(alike) < 0.2:
         hints.append(f"unlike the photos that are there (cosine {max(alike):.2f}): is it the same person?")
     id_ = made_id()
-    name = f"people/{id}/{id_}.jpg"
-    pictures.store(settings).put(name, sight.chip(image, seen))
     portrait = Portrait(id=id_, person=id, space=space, vector=vector.tobytes(), masked=seen.masked,
-                        quality=seen.quality, models=eyes.names, picture=name, by=who.id)
+                        quality=seen.quality, models=eyes.names, picture=f"people/{id}/{id_}.jpg", by=who.id)
     db.add(portrait)
     audit.write(db, who.id, "portrait.add", id, site=row.site, address=who.address, portrait=id_)
     db.flush()
+    pictures.store(settings).put(portrait.picture, sight.chip(image, seen))  # last: whatever is refused leaves none
     return PortraitTaken(portrait_view(portrait, space), sight.view(image, faces).faces[chosen], hints)
+
+
+def _wanted(db: Session, row: PersonRow) -> Sequence[Portrait]:
+    """The photos there are. Raises Problem 409 for somebody of whom no further one may be kept."""
+    if row.withdrawn:
+        raise Problem(409, "no consent", "expected a person whose consent holds; it was taken back")
+    others = db.scalars(select(Portrait).where(Portrait.person == row.id)).all()
+    if len(others) >= PORTRAITS:
+        raise Problem(409, "enough photos", f"expected at most {PORTRAITS} photos of a person; remove one first")
+    return others
 
 
 @get("/people/{id:str}/portraits/{portrait:str}", opt=needs("people.view"), sync_to_thread=True,
@@ -527,7 +547,7 @@ def watch(db: Db, who: By, id: ranges.Id, person_id: ranges.Id, data: JSONBody[W
           ) -> ListView:
     """Every recognition of them is then told as `watchlist.hit`, and an alert rule may be made of it."""
     row, whom = own_list(db, who, id, "people.edit"), own(db, who, person_id)
-    if whom.withdrawn:
+    if whom.id not in consenting(db, [whom.id]):
         raise Problem(409, "no consent", "expected a person whose consent holds; it was taken back")
     if data.until is not None and (data.until.tzinfo is None or not 1990 <= data.until.year <= 2100):
         raise Problem(422, "no such time", f"expected a time with a time zone before 2101, got {data.until}")
@@ -586,6 +606,8 @@ def history_of(db: Session, who: Who, links: visitors.Links, those: Sequence[str
         .order_by(EpisodeRow.start.desc()).limit(MOST)).all()
     by = visitors.named(db, links, {those[0]: [row.id for row in rows]}, scope) if those else {}
     name = by.get(those[0]) if those else None
+    places = visitors.places(db, ids)
+    ids = [id_ for id_ in ids if id_ in places and scope.covers(*places[id_])]
     return PersonHistory(ids, name and name.person, name and name.name, name.how if name else "",
                    [sighting_view(row) for row in rows[:MOST]], sorted(routes),
                    [EpisodeHint(e.id, e.state, e.status, e.start, e.end) for e in breaches])
@@ -623,14 +645,34 @@ def decision_view(row: Decision) -> DecisionView:
                         row.undone, row.undone_by)
 
 
+def _about(row: Decision) -> set[str]:
+    """Visitors and tracks that a decision names."""
+    return {row.subject, *row.tracks, *([row.object] if row.kind in ("merge", "split") else ())}
+
+
 @get("/decisions", opt=needs("people.view"), sync_to_thread=True, summary="What was decided about who is who")
 def decisions(db: Db, who: By, subject: Annotated[str, QueryParameter(max_length=200, pattern=fields.CLEAN)] = "",
               cursor: Cursor = None, limit: Limit = 100) -> Page[DecisionView]:
-    """Newest first, undone ones among them. `subject`: only those about this visitor."""
-    query = select(Decision).where(who.scope("people.view").where(Decision.site))
+    """Newest first, undone ones among them. `subject`: only those about this visitor. Who and what was seen where one
+    may not look is left out of it."""
+    scope = who.scope("people.view")
+    query = select(Decision).where(scope.where(Decision.site))
     if subject:
         query = query.where(or_(Decision.subject == subject, Decision.object == subject))
-    return take(db, query, [Decision.id], decision_view, cursor, limit)
+    page: Page[Decision] = take(db, query, [Decision.id], lambda row: row, cursor, limit)
+    places = visitors.places(db, {id_ for row in page.items for id_ in _about(row)})
+    mine = {id_ for id_, place in places.items() if scope.covers(*place)}
+    mine |= set(db.scalars(select(PersonRow.id).where(
+        known(scope), PersonRow.id.in_({row.object for row in page.items}))))
+
+    def shown(row: Decision) -> DecisionView:
+        view = decision_view(row)
+        if not scope.everywhere:
+            view.tracks = [track for track in row.tracks if track in mine]
+            view.subject, view.object = (id_ if id_ in mine else "" for id_ in (row.subject, row.object))
+        return view
+
+    return Page([shown(row) for row in page.items], page.next)
 
 
 def _stretches(db: Session, who: Who, links: visitors.Links, visitor_id: str) -> list[tuple[str, str, str]]:
@@ -666,6 +708,11 @@ def decide(db: Db, who: By, data: JSONBody[NewDecision]) -> DecisionView:
         object_ = tracks[0]
     else:
         own(db, who, object_)
+        allowed = privacy.now_of(db, {(site, camera) for _, site, camera in ours})
+        unnamed = sorted({site for (site, _), now in allowed.items() if now != "enrolled"})
+        if data.kind == "is" and unnamed:
+            raise Problem(409, "no names there", "expected a visitor of `enrolled` sites alone: nobody has a name at "
+                          f"{unnamed[0]}")
     exempt.hold(db, {site for _, site, _ in ours})
     row = Decision(by=who.id, kind=data.kind, site=ours[0][1], subject=data.subject, object=object_, tracks=tracks,
                    reason=data.reason)
@@ -691,8 +738,10 @@ def undo(db: Db, who: By, id: Serial) -> DecisionView:
     row = db.get(Decision, id)
     if row is None or not who.may("people.view", row.site):
         raise missing("decision", str(id))
-    if not who.may("people.review", row.site):
-        raise Problem(403, "not allowed", f"expected the permission people.review for {row.site}")
+    links = visitors.links(db)
+    seen = {leg.track for id_ in _about(row) for leg in visitors.legs(db, links, id_)} | _about(row)
+    if not all(who.may("people.review", *place) for place in ((row.site,), *visitors.places(db, seen).values())):
+        raise Problem(403, "not allowed", "expected the permission people.review wherever these visitors were seen")
     if row.undone is None:
         exempt.hold(db, [row.site])
         row.undone, row.undone_by = now(), who.id

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api import fields, sight, uploads, vectors, visitors
+from api import fields, privacy, sight, uploads, vectors, visitors
 from api.auth import needs
 from api.dependencies import By, Config, Db
 from api.permissions import Who
@@ -166,6 +166,8 @@ def _by_face(db: Session, who: Who, settings: Settings, eyes: Sight, asked: Sear
     return _search(db, who, settings, space, vector, hit.masked, asked)
 
 
+    if _hidden(db, [hit]):
+        raise missing("face with a vector", asked.like)
 def _search(db: Session, who: Who, settings: Settings, space: str, vector: NDArray[np.float32], masked: bool,
             asked: SearchAsked) -> SearchAnswer:
     where = _where(who, asked)
@@ -173,6 +175,8 @@ def _search(db: Session, who: Who, settings: Settings, space: str, vector: NDArr
     searched = _searched(db, who, asked)
     known = visitors.links(db)
     owner = visitors.of_tracks(db, known, {hit.track for hit in hits if hit.track})
+    hidden = _hidden(db, hits)
+    hits = [hit for hit in hits if (hit.site, hit.camera) not in hidden]
     groups: defaultdict[str, list[Hit]] = defaultdict(list)
     for hit in hits:
         groups[owner.get(hit.track) or hit.face].append(hit)
@@ -208,6 +212,12 @@ def _where(who: Who, asked: SearchAsked) -> str | None:
 def _searched(db: Session, who: Who, asked: SearchAsked) -> int:
     query = select(func.count()).select_from(Sighting).where(
         who.scope("people.run").where(Sighting.site, Sighting.camera), Sighting.end >= asked.since,
+def _hidden(db: Session, hits: Sequence[Hit]) -> set[tuple[str, str]]:
+    """Places of which no vector is kept any more; the last ones are on their way out."""
+    now = privacy.now_of(db, {(hit.site, hit.camera) for hit in hits})
+    return {place for place, allowed in now.items() if allowed == "anonymous"}
+
+
         Sighting.start < asked.until, Sighting.privacy != "anonymous")
     if asked.sites:
         query = query.where(Sighting.site.in_(asked.sites))

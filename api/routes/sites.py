@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from litestar import Request, Router, delete, get, patch, post
@@ -11,14 +11,14 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api import fields, live, pages
+from api import fields, live, pages, privacy
 from api.auth import needs
 from api.db import now
 from api.dependencies import By, Db
 from api.permissions import Who
 from api.problems import Problem, missing
 from api.publish import Producer
-from api.tables import audit, cameras
+from api.tables import audit, cameras, erased
 from api.tables.cameras import CameraRow
 from api.tables.plans import Plan
 from api.tables.sites import Site, visible
@@ -142,8 +142,12 @@ def add(db: Db, who: By, data: JSONBody[NewSite]) -> SiteView:
 @patch("/{site:str}", opt=needs("cameras.edit"), sync_to_thread=True, summary="Change a site")
 def change(request: Request[Any, Any, Any], db: Db, who: By, site: FromPath[str], data: JSONBody[SiteChange]
            ) -> SiteView:
-    """Every camera of it follows at once: privacy, blurring and time zone travel with each picture."""
+    """Every camera of it follows at once: privacy, blurring and time zone travel with each picture. Where `privacy`
+    allows less than before, what was kept goes too: names with `pseudonymous`, pictures and vectors of faces with
+    `anonymous`."""
     find(db, who, site, "cameras.edit")
+    if data.privacy is not UNSET:
+        erased.alone(db)  # what is folded by the old word is there before we look
     row = db.get_one(Site, site, with_for_update=True, populate_existing=True)
     before = {name: getattr(row, name) for name in ("name", "time_zone", "privacy", "blur_others")}
     if data.name is not UNSET:
@@ -158,6 +162,8 @@ def change(request: Request[Any, Any, Any], db: Db, who: By, site: FromPath[str]
         _place(row, data.origin)
     row.changed = now()
     db.flush()
+    if privacy.tightens(before["privacy"], row.privacy):
+        privacy.lower(db, site, "", cast("Privacy", row.privacy), who.id, who.address)
     if any(getattr(row, name) != before[name] for name in ("time_zone", "privacy", "blur_others")):
         producer: Producer = request.app.state.producer
         cameras.save_all(db, producer, row, before["privacy"])

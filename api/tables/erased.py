@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Index, String, func, select
@@ -18,7 +18,8 @@ from api.db import Base, MadeId, Stamp
 from api.folds import Told
 from pipeline.messages import Episode, Faces, Trajectory
 
-LOCK = 7_041_003  # advisory: folds share it, an erasure has it alone
+T = TypeVar("T")
+LOCK = 7_041_003  # advisory: folds share it; what must not fall between their reading and writing has it alone
 
 
 class Erasure(Base):
@@ -65,6 +66,13 @@ def erased(session: Session, ids: Iterable[str]) -> set[str]:
     return {by_digest[each] for each in found}
 
 
+def alone(session: Session, seconds: int = 30) -> None:
+    """Until the transaction ends nothing is folded, and what was being folded is there. Before any other lock: so does
+    a fold. Raises OperationalError when a batch, or a rebuild, does not end in time."""
+    session.execute(select(func.set_config("lock_timeout", f"{seconds}s", True)))
+    session.execute(select(func.pg_advisory_xact_lock(LOCK)))
+
+
 def strip(session: Session, messages: Sequence[Told]) -> list[Told]:
     """The same records without whoever is erased: a message of which nothing is left is left out.
 
@@ -107,12 +115,16 @@ def _without(message: Any, gone: set[str]) -> Any:
         left = [i for i, leg in enumerate(message.legs) if leg.track not in gone]
         if message.id in gone or not left:
             return None
-        # a gap lies between two legs that were neighbours; across an erased one nothing is known
-        gaps = tuple(message.gaps[i - 1] for i in left[1:] if i - 1 in left and i - 1 < len(message.gaps))
-        return change(message, legs=tuple(message.legs[i] for i in left),
-                      gaps=gaps if len(gaps) == len(left) - 1 else ())
+        return change(message, legs=tuple(message.legs[i] for i in left), gaps=between(message.gaps, left))
     if isinstance(message, Episode):
         if message.id in gone or message.person in gone:
             return None
         return change(message, evidence=tuple(one for one in message.evidence if one.face not in gone))
     return message
+
+
+def between(gaps: Sequence[T], left: Sequence[int]) -> tuple[T, ...]:
+    """Those of a route of which these legs are left: a gap lies between two that were neighbours, and across an erased
+    one nothing is known."""
+    found = tuple(gaps[i - 1] for i in left[1:] if i - 1 in left and i - 1 < len(gaps))
+    return found if len(found) == len(left) - 1 else ()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,15 @@ class Recognised(Base):
     __table_args__ = (Index("ix_recognised_at", "at"), Index("ix_recognised_person_at", "person", "at"))
 
 
+class Alike(NamedTuple):
+    """Whom a look is like."""
+
+    person: str
+    cosine: float
+    kind: int  # masked faces of the pair
+    sure: bool  # by this look alone
+
+
 @dataclass(frozen=True)
 class Gallery:
     """The portraits of one space that a site may be compared with."""
@@ -72,6 +81,17 @@ class Gallery:
         best = int(level.argmax())
         return str(self.people[best]), float(cosines[best]), int(covered) + int(self.masked[best])
 
+    def judged(self, face: Face, rate: float) -> Alike | None:
+        """Whom a look is as alike as strangers rarely are, `rate` of them among all these people; None: nobody."""
+        found = self.closest(np.array(face.embedding, np.float32), masked(face))
+        if found is None:
+            return None
+        person, cosine, kind = found
+        each = max(1e-5, min(0.1, rate / len(self.people)))  # of one comparison
+        if cosine < likeness.threshold(each, kind):
+            return None
+        return Alike(person, cosine, kind, cosine >= likeness.threshold(max(1e-5, each * STRICT), kind))
+
 
 class Recognition:
     """`faces.embedded` of `enrolled` sites -> recognised. Nothing of another site is compared with anybody."""
@@ -88,17 +108,23 @@ class Recognition:
             return
         from api import exempt
 
-        exempt.hold(session, {told.message.site for told, _ in ours})
         galleries: dict[tuple[str, str], Gallery] = {}
-        rows = {row.id: row for row in session.scalars(
-            select(Recognised).where(Recognised.track.in_({face.track for _, face in ours})))}
-        fresh: list[tuple[Told, Recognised]] = []
+        looks: list[tuple[Told, Face, Alike]] = []
         for told, face in ours:
             message: Faces = told.message
             key = message.site, vectors.space(message.models, len(face.embedding))
             if key not in galleries:
                 galleries[key] = self._gallery(session, *key)
-            row = self._look(session, rows, galleries[key], message, face, context.settings.recognise)
+            if (alike := galleries[key].judged(face, context.settings.recognise)) is not None:
+                looks.append((told, face, alike))
+        agreed = consenting(session, {alike.person for _, _, alike in looks})
+        looks = [look for look in looks if look[2].person in agreed]
+        exempt.hold(session, {told.message.site for told, _, _ in looks})
+        rows = {row.id: row for row in session.scalars(
+            select(Recognised).where(Recognised.track.in_({face.track for _, face, _ in looks})))}
+        fresh: list[tuple[Told, Recognised]] = []
+        for told, face, alike in looks:
+            row = self._look(session, rows, told.message, face, alike)
             if row is not None:
                 fresh.append((told, row))
         session.flush()
@@ -106,33 +132,25 @@ class Recognition:
         session.flush()
         exempt.of_tracks(session, {row.track for _, row in fresh if row.roles})
 
-    def _look(self, session: Session, rows: dict[str, Recognised], gallery: Gallery, message: Faces, face: Face,
-              rate: float) -> Recognised | None:
+    def _look(self, session: Session, rows: dict[str, Recognised], message: Faces, face: Face, alike: Alike
+              ) -> Recognised | None:
         """One look; -> the row that has become sure by it."""
-        covered = masked(face)
-        found = gallery.closest(np.array(face.embedding, np.float32), covered)
-        if found is None:
-            return None
-        person, cosine, kind = found
-        each = max(1e-5, min(0.1, rate / len(gallery.people)))  # of one comparison among all of them
-        if cosine < likeness.threshold(each, kind):
-            return None
-        id_ = f"{face.track}|{person}"
+        id_ = f"{face.track}|{alike.person}"
         row = rows.get(id_)
         if row is None:
             row = rows[id_] = Recognised(
-                id=id_, track=face.track, person=person, site=message.site, camera=message.camera, start=message.at,
-                at=message.at, looks=0, sure=False, cosine=-1.0, chance=0.0, masked=covered, face=face.id, lists=[],
-                roles=[])
+                id=id_, track=face.track, person=alike.person, site=message.site, camera=message.camera,
+                start=message.at, at=message.at, looks=0, sure=False, cosine=-1.0, chance=0.0, masked=masked(face),
+                face=face.id, lists=[], roles=[])
             session.add(row)
         elif message.at <= row.at:
             return None
         before = row.sure
         row.at, row.looks = message.at, row.looks + 1
-        if cosine > row.cosine:
-            row.cosine, row.chance = cosine, round(likeness.chance(cosine, kind), 4)
-            row.masked, row.face = covered, face.id
-        row.sure = before or row.looks >= AGREE or cosine >= likeness.threshold(max(1e-5, each * STRICT), kind)
+        if alike.cosine > row.cosine:
+            row.cosine, row.chance = alike.cosine, round(likeness.chance(alike.cosine, alike.kind), 4)
+            row.masked, row.face = masked(face), face.id
+        row.sure = before or row.looks >= AGREE or alike.sure
         return row if row.sure and not before else None
 
     def _gallery(self, session: Session, site: str, space: str) -> Gallery:
@@ -175,23 +193,33 @@ class Recognition:
 
     def clear(self, session: Session, context: Context, since: int) -> None:
         """What is folded again is compared with the portraits that there are by then."""
-        _remove(session, Recognised.at >= since)
+        remove(session, Recognised.at >= since)
 
 
-def _remove(session: Session, where: ColumnElement[bool]) -> None:
-    """With what followed from it."""
+def consenting(session: Session, people: Collection[str]) -> set[str]:
+    """Those whose consent holds, and goes on doing so until the transaction ends: whoever takes it back waits."""
+    return set(session.scalars(select(PersonRow.id).where(PersonRow.id.in_(people), PersonRow.withdrawn.is_(None))
+                               .order_by(PersonRow.id).with_for_update(read=True)))
+
+
+def remove(session: Session, *where: ColumnElement[bool]) -> int:
+    """Recognitions with what followed from them; -> how many."""
     from api import exempt
 
-    exempt.hold(session, session.scalars(select(Recognised.site).where(where).distinct()).all())
-    exempt.of_tracks(session, session.scalars(delete(Recognised).where(where).returning(Recognised.track)).all())
+    exempt.hold(session, session.scalars(select(Recognised.site).where(*where).distinct()).all())
+    tracks = session.scalars(delete(Recognised).where(*where).returning(Recognised.track)).all()
+    exempt.of_tracks(session, tracks)
+    return len(tracks)
 
 
 def forget(session: Session, person: str) -> None:
     """Every recognition of somebody who took their consent back, and what was told of it."""
     from api import alerts
+    from api.tables import subjects
 
-    alerts.forget(session, Recognised.person == person)
-    _remove(session, Recognised.person == person)
+    alerts.forget(session, Recognised.person == person, person)
+    subjects.forget(session, people=subjects.EpisodePerson.person == person)
+    remove(session, Recognised.person == person)
 
 
 FOLDS = [Recognition()]

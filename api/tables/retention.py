@@ -16,10 +16,12 @@ KINDS: dict[str, tuple[str, int]] = {
     "sightings": ("who was in front of which camera from when to when, without a picture", 90),
     "recognised": ("which enrolled people were recognised where", 90),
     "trajectories": ("routes over the cameras", 90),
-    "episodes": ("breaches with their pictures, and what was decided about them", 365),
+    "episodes": ("breaches with their pictures, what was decided about them, and by whom erasing finds them", 365),
+    "alerts": ("alerts about cameras, and messages about nothing that is still there, with every attempt", 365),
     "replays": ("replays with their episodes and pictures, by the time of what they show", 30),
     "inspections": ("inspections with photos, points and reports", 365),
     "chat": ("messages and their pictures", 365),
+    "requests": ("what users asked for, once it was decided and what was given has ended", 365),
     "audit": ("who looked at what and changed what", 730),
 }
 LONGEST = 3650  # days
@@ -44,3 +46,8 @@ def wishes(session: Session) -> dict[str, dict[str, int]]:
         if row.kind in found:
             found[row.kind][row.site] = row.days
     return found
+
+
+def days(session: Session, site: str) -> dict[str, int]:
+    """Kind -> how long it is kept at a site."""
+    return {kind: sites.get(site, sites[""]) for kind, sites in wishes(session).items()}
