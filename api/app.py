@@ -7,20 +7,22 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from litestar import Litestar, Request, Router
 from litestar.concurrency import sync_to_thread
+from litestar.datastructures import MutableScopeHeaders
 from litestar.di import Provide
 from litestar.exceptions import ClientException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import Message, Scope
 from litestar.openapi.spec import Components, SecurityScheme
 from sqlalchemy.orm import Session
 
-from api import auth, db, metrics, problems
+from api import auth, db, idempotency, metrics, problems, waiting
 from api.clips import Clips
 from api.footage import Log
-from api.idempotency import Idempotency
 from api.live import Hub
 from api.permissions import Who
 from api.problems import Problem
@@ -31,15 +33,18 @@ from api.video.mediamtx import Door
 from api.watch import Watch
 from pipeline.settings import Settings
 
-AT_ONCE, SPARE = 16, 6  # requests that hold a connection of the database; connections for logins and what runs beside
+# requests that hold a connection of the database, besides those that wait for something else (waiting.AT_ONCE);
+# connections for logins and what runs beside
+AT_ONCE, SPARE = 16, 6
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def create_app(settings: Settings) -> Litestar:
     """The tables must be there (`maskwatch up`, or `api.migrations.upgrade`)."""
-    engine = db.connect(settings, AT_ONCE + SPARE)
+    engine = db.connect(settings, AT_ONCE + waiting.AT_ONCE + SPARE)
     make = db.sessions(engine)
-    turns = asyncio.Semaphore(AT_ONCE)
+    hosts = (*LOOPBACK, *([urlsplit(settings.public_url).hostname or ""] if settings.public_url else []))
+    turns, waiting_turns = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(waiting.AT_ONCE)
 
     @asynccontextmanager
     async def alive(app: Litestar) -> AsyncIterator[None]:
@@ -68,11 +73,15 @@ def create_app(settings: Settings) -> Litestar:
             app.state.watch.stop()
             engine.dispose()
 
-    async def session() -> AsyncIterator[Session]:
+    def end(own: Session, scope: Scope) -> None:
+        idempotency.done(own, scope)
+        own.commit()
+
+    async def session(scope: Scope) -> AsyncIterator[Session]:
         """One request, one transaction: committed before the answer leaves, rolled back when the handler raises."""
         # Who has no turn waits here and not in a thread: else all threads could wait for connections whose holders
         # wait for a thread to commit in.
-        async with turns:
+        async with waiting.turn(waiting_turns) if waiting.is_one(scope) else turns:
             own = make()  # connects when it is first asked something, which is in the handler's thread
             try:
                 yield own
@@ -88,15 +97,21 @@ def create_app(settings: Settings) -> Litestar:
         tables could not take it."""
         if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
             raise Problem(422, "cannot be taken", "expected text without a NUL character")
-        host = re.sub(r":[0-9]+$", "", request.headers.get("host", ""))
-        if settings.host.strip("[]") in LOOPBACK and host.strip("[]") not in LOOPBACK:
-            raise ClientException(f"expected one of {', '.join(LOOPBACK)} as host, got {host!r}")
+        host = re.sub(r":[0-9]+$", "", request.headers.get("host", "")).strip("[]").lower()
+        if settings.host.strip("[]") in LOOPBACK and host not in hosts:
+            raise ClientException(f"expected one of {', '.join(LOOPBACK)} or that of MASKWATCH_PUBLIC_URL as host, "
+                                  f"got {host!r}")
+
+    async def as_told(message: Message, scope: Scope) -> None:
+        """No browser guesses what something is: a picture or a table that somebody sent might be a page of theirs."""
+        if message["type"] == "http.response.start":
+            MutableScopeHeaders.from_message(message).setdefault("X-Content-Type-Options", "nosniff")
 
     app = Litestar(
         ROUTERS,
         lifespan=[alive],
         guards=[auth.guard],
-        middleware=[metrics.CONFIG.middleware, Idempotency()],
+        middleware=[metrics.CONFIG.middleware, idempotency.Idempotency()],
         dependencies={
             "db": Provide(session),
             "who": Provide(who, sync_to_thread=True),
@@ -104,6 +119,7 @@ def create_app(settings: Settings) -> Litestar:
         },
         exception_handlers={Exception: problems.answer},
         before_request=ours,
+        before_send=[as_told],
         openapi_config=OpenAPIConfig(
             "Maskwatch", "0.1.0", openapi_router=Router("/schema", route_handlers=[], opt=auth.needs(auth.PUBLIC)),
             render_plugins=[JsonRenderPlugin()], use_handler_docstrings=True,

@@ -36,12 +36,13 @@ _hasher = PasswordHasher()
 _nobody = _hasher.hash(secrets.token_hex(16))  # verified when there is no such user: the answer takes as long
 
 
-def needs(permission: str, everywhere: bool = False) -> dict[str, Any]:
+def needs(permission: str, everywhere: bool = False, kept: bool = True) -> dict[str, Any]:
     """A route's `opt`: what its guard asks for. `public`, `anybody` (logged in), or a permission; `everywhere`: held
-    for every site, because what the route shows or does is of no single one."""
+    for every site, because what the route shows or does is of no single one. `kept`: whether the answer to a write may
+    be kept under its Idempotency-Key; not one that holds faces, pictures or secrets."""
     if permission not in (PUBLIC, ANYBODY) and permission not in PERMISSIONS:
         raise ValueError(f"expected a permission of api/permissions.py, got {permission!r}")
-    return {"needs": permission, "everywhere": everywhere}
+    return {"needs": permission, "everywhere": everywhere, "kept": kept}
 
 
 async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:

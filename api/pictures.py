@@ -14,7 +14,9 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 
 from pipeline.settings import Settings
 
-FOREVER = "private, max-age=86400, immutable"  # a name's picture never changes; private: no proxy keeps a face
+# A browser may keep a face, no proxy may; and it shows it only after we have said that it may, to this user: since
+# then a grant may have ended, somebody may have been erased, or somebody else may sit there.
+KEPT = {"cache-control": "private, no-cache", "vary": "cookie, authorization"}
 
 
 class Pictures:
@@ -110,9 +112,9 @@ def name(folder: str, id: str) -> str:
 
 def answer(request: Request[Any, Any, Any], picture: bytes) -> Response[bytes]:
     """A picture for a browser: with an ETag, and 304 when it has it. Ask for the right, and write the audit row,
-    before."""
+    before: what a browser is allowed to show again is a look, too."""
     tag = f'"{hashlib.sha256(picture).hexdigest()[:32]}"'
-    headers = {"etag": tag, "cache-control": FOREVER, "x-content-type-options": "nosniff"}
+    headers = {"etag": tag, **KEPT}
     if tag in request.headers.get("if-none-match", ""):
         return Response(b"", status_code=304, headers=headers, media_type="image/jpeg")
     return Response(picture, headers=headers, media_type="image/jpeg")

@@ -18,7 +18,7 @@ from api.problems import Problem
 from pipeline import embed, mask
 from pipeline.flow import Models
 from pipeline.messages import STATES
-from pipeline.pictures import BadPicture, Image, cut, encode
+from pipeline.pictures import Image, cut, encode
 from pipeline.settings import Settings
 
 WAIT = 20.0  # seconds a request waits for its turn
@@ -101,12 +101,8 @@ class Sight:
             self._turns.release()
 
     def read(self, content: bytes) -> Image:
-        """Raises Problem 422 for what is no picture."""
-        with self._turn():
-            try:
-                return uploads.read(content).image
-            except BadPicture as error:
-                raise Problem(422, "not a picture", str(error)) from None
+        """Raises Problem as uploads.read does."""
+        return uploads.read(content).image
 
     def look(self, image: Image) -> list[Seen]:
         """Its faces, left to right."""

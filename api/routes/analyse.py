@@ -14,6 +14,7 @@ from api import sight, uploads
 from api.auth import needs
 from api.problems import Problem
 from api.sight import FoundFace, Sight
+from api.waiting import waits
 
 MOST = 16  # pictures of a request
 TOTAL = 64 << 20  # bytes of all of them
@@ -48,15 +49,17 @@ class Analysis(msgspec.Struct):
     models: dict[str, str]  # model -> first 12 hex digits of its SHA-256
 
 
-@post("/", opt=needs("compliance.view"), sync_to_thread=True, status_code=200,
+@post("/", opt=needs("compliance.view", kept=False), status_code=200,
       request_max_body_size=TOTAL * 4 // 3 + (64 << 10), summary="Faces and mask states in pictures in base64")
+@waits
 def analyse(request: Request[Any, Any, Any], data: JSONBody[Pictures]) -> Analysis:
     """Calibrated: of the looks that are given 0.9, nine in ten are right. `unknown` is an answer, never compliance."""
     return _all(sight.of(request.app.state), data.pictures)
 
 
-@post("/upload", opt=needs("compliance.view"), sync_to_thread=True, status_code=200,
+@post("/upload", opt=needs("compliance.view", kept=False), status_code=200,
       request_max_body_size=TOTAL + (64 << 10), summary="Faces and mask states in pictures as files")
+@waits
 def upload(request: Request[Any, Any, Any], data: MultipartBody[Files]) -> Analysis:
     """As POST /v1/analyse; the field `pictures` once a file."""
     if not data.pictures:
@@ -71,7 +74,7 @@ def _all(eyes: Sight, contents: list[bytes]) -> Analysis:
         try:
             image = eyes.read(content)
         except Problem as problem:
-            if len(contents) == 1 or problem.status_code != 422:
+            if len(contents) == 1 or problem.status_code not in (413, 422):
                 raise
             done.append(Analysed(0, 0, [], problem.detail))
             continue

@@ -32,6 +32,7 @@ from api.tables import audit, cameras, erased
 from api.tables.cameras import Calibration, CameraRow, CameraState
 from api.tables.policies import active
 from api.tables.sites import STRICTEST_FIRST, Site
+from api.waiting import waits
 from pipeline import capture, plan
 from pipeline import policy as rules
 from pipeline.cameras import ID, NETWORK, BadCamera
@@ -397,7 +398,8 @@ def uncalibrate(db: Db, who: By, camera: FromPath[str]) -> None:
 # -- looking ----------------------------------------------------------------------------------------------------------
 
 
-@post("/test", opt=needs("cameras.add"), sync_to_thread=True, status_code=200, summary="Try an address first")
+@post("/test", opt=needs("cameras.add", kept=False), status_code=200, summary="Try an address first")
+@waits
 def try_address(db: Db, who: By, settings: Config, data: JSONBody[Candidate]) -> Tried:
     """Takes one picture, within ten seconds. An address that cannot be watched is answered with `ok: false` and why."""
     wanted = source(settings, NewSource(data.url), ())
@@ -406,8 +408,8 @@ def try_address(db: Db, who: By, settings: Config, data: JSONBody[Candidate]) ->
     return _try(Camera("look", (wanted,)), wanted)
 
 
-@post("/{camera:str}/test", opt=needs("cameras.run"), sync_to_thread=True, status_code=200,
-      summary="Try a camera's sources")
+@post("/{camera:str}/test", opt=needs("cameras.run", kept=False), status_code=200, summary="Try a camera's sources")
+@waits
 def try_camera(db: Db, who: By, camera: FromPath[str]) -> list[Tried]:
     """One picture from each, in the order in which a worker would try them. Privacy areas are black in it."""
     row = find(db, who, camera, "cameras.run")
@@ -417,9 +419,10 @@ def try_camera(db: Db, who: By, camera: FromPath[str]) -> list[Tried]:
     return [_try(wish, source) for source in capture.choose(wish.sources, wish.width or 960, wish.prefer)]
 
 
-@post("/{camera:str}/snapshot", opt=needs("cameras.run"), sync_to_thread=True, status_code=200, media_type="image/jpeg",
+@post("/{camera:str}/snapshot", opt=needs("cameras.run", kept=False), status_code=200, media_type="image/jpeg",
       summary="A picture, now",
       responses={200: ResponseSpec(bytes, description="JPEG", media_type="image/jpeg", generate_examples=False)})
+@waits
 def snapshot(db: Db, who: By, camera: FromPath[str]) -> Response[bytes]:
     """From the first source that answers. Privacy areas are black in it. 424 when none does."""
     row = find(db, who, camera, "cameras.run")

@@ -16,6 +16,7 @@ from api.permissions import Who
 from api.routes.search import Index, Picture
 from api.sight import FoundFaces, Sight
 from api.tables import audit
+from api.waiting import waits
 from pipeline import likeness
 
 
@@ -51,8 +52,9 @@ class FacesCompared(msgspec.Struct):
     models: dict[str, str]
 
 
-@post("/compare", opt=needs("people.run"), sync_to_thread=True, status_code=200,
+@post("/compare", opt=needs("people.run", kept=False), status_code=200,
       request_max_body_size=2 * uploads.MOST_BYTES * 4 // 3 + (64 << 10), summary="Compare two pictures in base64")
+@waits
 def compare(request: Request[Any, Any, Any], db: Db, who: By, data: JSONBody[Two]) -> FacesCompared:
     """Of a picture with several faces, `first_face` or `second_face` says which; without it the answer is 422 with all
     of them."""
@@ -60,8 +62,9 @@ def compare(request: Request[Any, Any, Any], db: Db, who: By, data: JSONBody[Two
                     (data.first_face, data.second_face))
 
 
-@post("/compare/upload", opt=needs("people.run"), sync_to_thread=True, status_code=200,
+@post("/compare/upload", opt=needs("people.run", kept=False), status_code=200,
       request_max_body_size=2 * uploads.MOST_BYTES + (64 << 10), summary="Compare two pictures as files")
+@waits
 def upload(request: Request[Any, Any, Any], db: Db, who: By, data: MultipartBody[TwoFiles]) -> FacesCompared:
     """As POST /v1/faces/compare, as a form."""
     contents = (data.first.file.read(uploads.MOST_BYTES + 1), data.second.file.read(uploads.MOST_BYTES + 1))

@@ -34,9 +34,9 @@ from api.tables import inspections as table
 from api.tables.inspections import Checkpoint, Inspection, Photo, Point, Round, Step, Verdict
 from api.tables.sites import Site
 from api.tables.users import User
+from api.waiting import waits
 from pipeline.capture import digest
 from pipeline.messages import Frame
-from pipeline.pictures import BadPicture
 
 State = Literal["early", "running", "paused", "finished", "abandoned"]
 Standing = Literal["", "open", "over", "early", "running", "paused", "finished", "abandoned"]
@@ -279,8 +279,9 @@ def change(db: Db, who: By, id: FromPath[UUID], data: JSONBody[Change]) -> Whole
     return _whole(db, row)
 
 
-@post("/{id:uuid}/photos/{photo:uuid}", opt=needs("inspections.add"), sync_to_thread=True,
+@post("/{id:uuid}/photos/{photo:uuid}", opt=needs("inspections.add"),
       request_max_body_size=uploads.MOST_BYTES + (64 << 10), summary="Upload a photo")
+@waits
 def shoot(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, id: FromPath[UUID],
           photo: FromPath[UUID], data: MultipartBody[Shot]) -> Taken:
     """A form with the file as `picture` (JPEG, PNG or WebP). It is looked at within seconds: the live event
@@ -296,10 +297,7 @@ def shoot(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, id
         return _taken(known, db.get(Verdict, known.frame))
     if db.scalar(select(func.count()).select_from(Photo).where(Photo.inspection == row.id)) >= MOST_PHOTOS:
         raise Problem(409, "too many photos", f"expected at most {MOST_PHOTOS} photos of an inspection")
-    try:
-        upload = uploads.read(content)
-    except BadPicture as error:
-        raise Problem(422, "not a picture", str(error)) from None
+    upload = uploads.read(content)
     made = _photo(row, str(photo), data, upload, sum_, came)
     made.privacy, made.blur_others = patrol.privacy(db, row.site)
     if made.east is None and (where := patrol.on_plan(db, row.site, made.lat, made.lon)):

@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api import fields, pages, ranges, uploads
+from api import fields, pages, pictures, ranges, uploads
 from api.auth import needs
 from api.db import made_id
 from api.dependencies import By, Db
@@ -26,7 +26,8 @@ from api.routes import sites
 from api.tables import audit
 from api.tables.plans import Plan, PlanPicture
 from api.tables.sites import Site, visible
-from pipeline.pictures import BadPicture, encode
+from api.waiting import waits
+from pipeline.pictures import encode
 
 SIDE = 4096  # pixels of a plan's longer side: a floor of 100 m with 2.4 cm a pixel
 MOST_PNG = 3 << 20  # bytes; a plan that is larger is a photo, and kept as JPEG
@@ -145,8 +146,9 @@ def remove(db: Db, who: By, plan: FromPath[UUID]) -> None:
     audit.write(db, who.id, "plan.remove", row.id, site=row.site, address=who.address, name=row.name)
 
 
-@put("/{plan:uuid}/picture", opt=needs("cameras.edit"), sync_to_thread=True,
-     request_max_body_size=uploads.MOST_BYTES + (64 << 10), summary="Give a plan its picture")
+@put("/{plan:uuid}/picture", opt=needs("cameras.edit"), request_max_body_size=uploads.MOST_BYTES + (64 << 10),
+     summary="Give a plan its picture")
+@waits
 def upload(db: Db, who: By, plan: FromPath[UUID], data: MultipartBody[PlanUpload]) -> PlanView:
     """A form with the file as `picture`: PNG, JPEG or WebP."""
     content = data.picture.file.read(uploads.MOST_BYTES + 1)
@@ -159,11 +161,8 @@ def upload(db: Db, who: By, plan: FromPath[UUID], data: MultipartBody[PlanUpload
 
 
 def store(db: Session, row: Plan, content: bytes) -> None:
-    """Raises Problem 422."""
-    try:
-        read = uploads.read(content, side=SIDE)
-    except BadPicture as error:
-        raise Problem(422, "not a picture", str(error)) from None
+    """Raises Problem as uploads.read does."""
+    read = uploads.read(content, side=SIDE)
     done, png = cv2.imencode(".png", read.image)
     made, media = (png.tobytes(), "image/png") if done else (b"", "")
     if not made or len(made) > MOST_PNG:
@@ -179,7 +178,7 @@ def store(db: Session, row: Plan, content: bytes) -> None:
                 304: ResponseSpec(None, description="The picture with this ETag is the newest")})
 def picture(request: Request[Any, Any, Any], db: Db, who: By, plan: FromPath[UUID]) -> Response[bytes]:
     row = find(db, who, plan)
-    headers = {"ETag": f'"{row.digest}"', "Cache-Control": "private, no-cache"}
+    headers = {"ETag": f'"{row.digest}"', **pictures.KEPT}
     if row.digest and request.headers.get("if-none-match") == f'"{row.digest}"':
         return Response(b"", status_code=304, headers=headers)
     found = db.get(PlanPicture, row.id)

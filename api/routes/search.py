@@ -28,6 +28,7 @@ from api.tables.people import PersonRow, Portrait
 from api.tables.sightings import FaceRow, Sighting
 from api.tables.trajectories import LegRow
 from api.vectors import Hit
+from api.waiting import waits
 from pipeline import likeness
 from pipeline.settings import Settings
 
@@ -118,8 +119,9 @@ class SearchAnswer(msgspec.Struct):
     models: dict[str, str]
 
 
-@post("/search", opt=needs("people.run"), sync_to_thread=True, status_code=200, request_max_body_size=BASE64,
+@post("/search", opt=needs("people.run", kept=False), status_code=200, request_max_body_size=BASE64,
       summary="Search by a picture in base64, or by a face that was seen")
+@waits
 def search(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, data: JSONBody[SearchAsked]
            ) -> SearchAnswer:
     """Enrolled and unknown people alike, within what one may see. The picture is not kept; the search is in the audit
@@ -133,8 +135,9 @@ def search(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, d
     return _by_picture(db, who, settings, eyes, data.picture, data)
 
 
-@post("/search/upload", opt=needs("people.run"), sync_to_thread=True, status_code=200, request_max_body_size=BODY,
+@post("/search/upload", opt=needs("people.run", kept=False), status_code=200, request_max_body_size=BODY,
       summary="Search by a picture as a file")
+@waits
 def upload(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, data: MultipartBody[Form]
            ) -> SearchAnswer:
     """As POST /v1/search, as a form."""

@@ -115,7 +115,8 @@ def cookie(token: str, settings: Settings) -> Cookie:
                   max_age=int(settings.session_longest * 3600) if token else 0)
 
 
-@post("/login", opt=needs(PUBLIC), sync_to_thread=True, status_code=200, summary="Log in with name and password")
+@post("/login", opt=needs(PUBLIC, kept=False), sync_to_thread=True, status_code=200,
+      summary="Log in with name and password")
 def login(request: Request[Any, Any, Any], db: Db, settings: Config, data: JSONBody[Credentials]) -> Response[Started]:
     """Sets the session cookie, and returns the same token for programs that send `Authorization: Bearer`."""
     user = check_password(db, data.name, data.password, address(request))
@@ -167,7 +168,7 @@ def opened(db: Db, who: By) -> list[Opened]:
             for r in rows]
 
 
-@post("/me/tokens", opt=needs(ANYBODY), sync_to_thread=True, summary="Make a token for a program")
+@post("/me/tokens", opt=needs(ANYBODY, kept=False), sync_to_thread=True, summary="Make a token for a program")
 def make_token(db: Db, settings: Config, who: By, data: JSONBody[NewToken]) -> Started:
     token, login_ = log_in(db, who.id, settings, kind="token", name=data.name, hours=24 * data.days,
                            address=who.address)

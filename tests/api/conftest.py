@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,6 +28,28 @@ from infra.local.postgres import Postgres
 from pipeline.settings import Settings
 
 As = Callable[..., TestClient[Any]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def recorded() -> Iterator[None]:
+    """What is asked and answered becomes the examples of the OpenAPI document, where RECORD names their file."""
+    if not (file := os.environ.get("RECORD")):
+        yield
+        return
+    from recording import Recorder
+
+    recorder, send = Recorder(), httpx.Client.send
+
+    def listened(self: httpx.Client, request: httpx.Request, **more: Any) -> httpx.Response:
+        response = send(self, request, **more)
+        if response.is_closed:  # read whole
+            recorder.record(request, response)
+        return response
+
+    httpx.Client.send = listened  # type: ignore[method-assign]
+    yield
+    httpx.Client.send = send  # type: ignore[method-assign]
+    recorder.write(Path(file))
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +144,38 @@ def as_(app: TestClient[Any], sessions: sessionmaker[Session], tables: Settings)
 
 
 @pytest.fixture(scope="module")
+def tables_of_module(settings_in: Callable[[Path], AbstractContextManager[Settings]], postgres: Postgres,
+                     vectors_server: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """As `tables`, once for all the tests of a module that puts these three in the place of `tables`, `app` and
+    `sessions`: each of them has to keep to its own users and sites."""
+    from agents.topics import apply
+
+    with settings_in(tmp_path_factory.mktemp("tables")) as settings, copied(postgres) as database:
+        apply(settings)
+        yield settings.model_copy(update={"database": SecretStr(database), "vectors_port": vectors_server})
+
+
+@pytest.fixture(scope="module")
+def app_of_module(tables_of_module: Settings) -> Iterator[TestClient[Any]]:
+    with TestClient(create_app(tables_of_module), base_url="http://127.0.0.1:8000") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def address_of_module(app_of_module: TestClient[Any]) -> Iterator[str]:
+    """Where that app is served too: for feeds and whatever else has no end."""
+    with serving(app_of_module) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def sessions_of_module(tables_of_module: Settings) -> Iterator[sessionmaker[Session]]:
+    made = db.connect(tables_of_module)
+    yield db.sessions(made)
+    made.dispose()
+
+
+@pytest.fixture(scope="module")
 def world(settings_in: Callable[[Path], AbstractContextManager[Settings]], postgres: Postgres, vectors_server: int,
           tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Two sites with everything in them, for all the tests of a module."""
@@ -135,10 +190,17 @@ def world(settings_in: Callable[[Path], AbstractContextManager[Settings]], postg
 
 @pytest.fixture(scope="module")
 def served(world: World) -> Iterator[str]:
-    """The address at which the app of that world is served, as `maskwatch up` does it: in the loop it lives in."""
-    server = uvicorn.Server(uvicorn.Config(world.app.app, "127.0.0.1", process.free_port(), log_level="error",
+    """The address at which the app of that world is served."""
+    with serving(world.app) as address:
+        yield address
+
+
+@contextmanager
+def serving(app: TestClient[Any]) -> Iterator[str]:
+    """The address at which an app is served, as `maskwatch up` does it: in the loop it lives in."""
+    server = uvicorn.Server(uvicorn.Config(app.app, "127.0.0.1", process.free_port(), log_level="error",
                                            lifespan="off", timeout_graceful_shutdown=2))
-    running = world.app.blocking_portal.start_task_soon(server.serve)
+    running = app.blocking_portal.start_task_soon(server.serve)
     try:
         assert process.wait_for(lambda: server.started, 20)
         yield f"http://127.0.0.1:{server.config.port}"
