@@ -34,6 +34,12 @@ Micros = Annotated[int, mapped_column(BigInteger)]
 Stamp = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
 
 
+# A server that vanishes (power, a cable) says nothing: without keepalives a connection to it is waited for by the hour.
+# Idle for 10 s it is asked three times, every 5 s; what was sent has to be acknowledged within 25 s.
+CONNECTION = {"connect_timeout": 5, "application_name": "maskwatch", "keepalives": 1, "keepalives_idle": 10,
+              "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}  # fmt: skip
+
+
 def made_id() -> str:
     """Of what a person makes: random, so that nobody can guess the next one."""
     return uuid.uuid4().hex
@@ -66,7 +72,8 @@ def connect(settings: Settings, pool: int = 16) -> Engine:
     """`pool`: most connections at a time."""
     return create_engine(
         url(settings), pool_size=pool, max_overflow=0, pool_pre_ping=True, pool_timeout=10,
-        connect_args={"connect_timeout": 5, "application_name": "maskwatch"},
+        hide_parameters=True,  # errors are logged, and values are passwords, tokens and what people said
+        connect_args=CONNECTION,
     )  # fmt: skip
 
 

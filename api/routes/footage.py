@@ -323,7 +323,8 @@ def _looked(db: Session, who: Who, row: CameraRow, since: int, until: int, how: 
 def _answer(request: Request[Any, Any, Any], content: bytes, kind: str, headers: dict[str, str]) -> Response[bytes]:
     """With an ETag; a part of it where one is asked for, as players do."""
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers |= {"etag": tag, "cache-control": PRIVATE, "x-content-type-options": "nosniff", "vary": "cookie"}
+    headers |= {"etag": tag, "cache-control": PRIVATE, "x-content-type-options": "nosniff",
+                "vary": "cookie, authorization"}
     if tag in request.headers.get("if-none-match", ""):
         return Response(b"", status_code=304, headers=headers, media_type=kind)
     if kind != FILM:

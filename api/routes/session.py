@@ -15,6 +15,7 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api import live, throttle
 from api.auth import (
     ANYBODY,
     COOKIE,
@@ -138,9 +139,15 @@ def started(request: Request[Any, Any, Any], db: Session, settings: Settings, us
       summary="End this session")
 def logout(request: Request[Any, Any, Any], db: Db, settings: Config, who: By) -> Response[None]:
     db.execute(sql_delete(Login).where(Login.id == who.login))
+    ends(db, who.id)
     audit.write(db, who.id, "session.end", who.login, address=who.address)
     by_cookie = presented(request)[1]
     return Response(None, status_code=HTTP_204_NO_CONTENT, cookies=[cookie("", settings)] if by_cookie else [])
+
+
+def ends(db: Session, user: str) -> None:
+    """Some login of this user: what is open looks at once whether it was its own."""
+    live.tell(db, live.Event("grants.changed", {}, users=(user,)))
 
 
 @get("/me", opt=needs(ANYBODY), sync_to_thread=True, summary="Who one is and what one may do")
@@ -160,6 +167,7 @@ def password(db: Db, settings: Config, who: By, data: JSONBody[Passwords]) -> No
     if user.name == "admin":
         (settings.data / FIRST_LOGIN).unlink(missing_ok=True)
 
+    ends(db, who.id)
 
 @get("/me/sessions", opt=needs(ANYBODY), sync_to_thread=True, summary="One's open sessions and tokens")
 def opened(db: Db, who: By) -> list[Opened]:
@@ -186,3 +194,4 @@ def end(db: Db, who: By, id: FromPath[str]) -> None:
 
 
 router = Router("/v1", route_handlers=[login, logout, me, password, opened, make_token, end], tags=["session"])
+    ends(db, who.id)

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Router, get
-from litestar.exceptions import ServiceUnavailableException
+from litestar.exceptions import HTTPException, ServiceUnavailableException
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.auth import PUBLIC, needs
+from api.auth import PUBLIC, identify, needs
 from api.dependencies import By, Db
 from api.publish import Producer
 from api.summary import CountsNow, SavingsNow
@@ -28,10 +28,10 @@ async def health() -> dict[str, str]:
      summary="Whether broker and database answer, and what is decided gets through")
 def ready(request: Request[Any, Any, Any]) -> dict[str, str]:
     """200 when broker and database answer, what was there has been read, and what people decided reaches the stream
-    (the outbox can send); else 503 and why."""
+    (the outbox can send); else 503 and which of these is not so. Addresses and faults are for `system.view`."""
     watch: Watch = request.app.state.watch
     if not watch.alive:
-        raise ServiceUnavailableException(f"no answer from the broker at {watch.settings.bootstrap}: {watch.fault}")
+        raise _not("no answer from the broker", f" at {watch.settings.bootstrap}: {watch.fault}", request)
     if not watch.caught_up:
         raise ServiceUnavailableException("still reading what was there at the start")
     try:
@@ -41,8 +41,16 @@ def ready(request: Request[Any, Any, Any]) -> dict[str, str]:
         raise ServiceUnavailableException(f"no answer from the database: {type(error).__name__}") from None
     producer: Producer = request.app.state.producer
     if producer.fault:
-        raise ServiceUnavailableException(f"the outbox cannot send: {producer.fault}")
+        raise _not("the outbox cannot send", f": {producer.fault}", request)
     return {"status": "ok"}
+
+
+def _not(what: str, why: str, request: Request[Any, Any, Any]) -> ServiceUnavailableException:
+    try:
+        told = identify(request).may("system.view")
+    except (HTTPException, SQLAlchemyError):
+        told = False
+    return ServiceUnavailableException(f"{what}{why}" if told else what)
 
 
 @get("/v1/status", opt=needs("system.view"), sync_to_thread=True,

@@ -200,6 +200,7 @@ def change(db: Db, who: By, id: FromPath[str], data: JSONBody[UserChange]) -> Us
     db.flush()
     audit.write(db, who.id, "user.edit", user.id, address=who.address,
                 **changed, **({"password": "changed"} if secret is not None else {}))
+        live.tell(db, live.Event("grants.changed", {}, users=(user.id,)))  # what is open ends at once
     return view(db, who, [user])[0]
 
 
@@ -215,6 +216,7 @@ def remove(db: Db, who: By, id: FromPath[str]) -> None:
 
 
 def _held(db: Session, user: str) -> frozenset[str]:
+    live.tell(db, live.Event("grants.changed", {}, users=(user.id,)))
     """Every permission a user holds anywhere."""
     return frozenset(db.scalars(select(RolePermission.permission).join(Grant, Grant.role == RolePermission.role).where(
         Grant.user == user, or_(Grant.until.is_(None), Grant.until > now()))))

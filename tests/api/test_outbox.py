@@ -44,6 +44,8 @@ def test_what_the_broker_refuses_is_seen_until_it_gets_through(sessions: session
     answer = admin.get("/ready")
     assert answer.status_code == 503
     assert answer.json()["detail"].startswith("the outbox cannot send: ")
+    stranger = admin.get("/ready", headers={"authorization": ""})  # why is not for everybody
+    assert (stranger.status_code, stranger.json()["detail"]) == (503, "the outbox cannot send")
     seen = figures(admin)
     assert (seen["up"], seen["waiting"]) == (0, 1)
     assert seen["age_seconds"] > 0

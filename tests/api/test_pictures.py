@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from litestar.testing import RequestFactory
 
 from api import pictures
 from pipeline.settings import Settings
@@ -35,3 +36,13 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 def test_an_address_that_is_no_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected s3://bucket/path or nothing, got 'ftp://x'"):
         pictures.store(Settings(data=tmp_path, pictures="ftp://x"))
+
+
+def test_a_browser_asks_before_it_shows_a_picture_again() -> None:
+    shown = pictures.answer(RequestFactory().get("/"), b"a face")
+    again = pictures.answer(RequestFactory().get("/", headers={"if-none-match": shown.headers["etag"]}), b"a face")
+    other = pictures.answer(RequestFactory().get("/", headers={"if-none-match": shown.headers["etag"]}), b"blurred")
+    assert [(each.status_code or 200, each.content) for each in (shown, again, other)] == [
+        (200, b"a face"), (304, b""), (200, b"blurred")]
+    for each in (shown, again, other):
+        assert (each.headers["cache-control"], each.headers["vary"]) == ("private, no-cache", "cookie, authorization")

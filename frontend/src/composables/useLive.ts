@@ -14,10 +14,10 @@ type Hear = (event: LiveEvent) => void
 // every kind that the API tells (tests/api/test_live.py holds this list against it)
 const KINDS = [
   'counts', 'camera.status', 'camera.changed', 'camera.removed', 'site.changed', 'policy.changed',
-  'episode.opened', 'episode.changed', 'episode.closed', 'episode.reviewed',
+  'episode.opened', 'episode.changed', 'episode.closed', 'episode.reviewed', 'episode.exempt',
   'alert.made', 'alert.acknowledged', 'alert.ended', 'delivery.changed', 'request.changed', 'grants.changed',
   'inspection.changed', 'inspection.point', 'inspection.photo', 'inspection.removed',
-  'chat.message', 'chat.people', 'chat.mention', 'person.recognised', 'watchlist.hit',
+  'chat.message', 'chat.removed', 'chat.people', 'chat.mention', 'person.recognised', 'watchlist.hit',
   'replay.changed', 'replay.progress', 'replay.removed',
 ] as const
 const STALE = 25_000 // ms without a sign of life; the server sends one every ten seconds
