@@ -285,7 +285,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
-    """What somebody said in a room of the chat."""
+    """What somebody said in a room of the chat; of one id, the record that says it was taken back counts."""
 
     id: str  # made by the client (a UUID): sent twice it is said once
     room: str  # site:…, camera:…, episode:… or inspection:… and the id of that
@@ -298,7 +298,13 @@ class ChatMessage(msgspec.Struct, frozen=True):
     text: str = ""  # as typed
     pictures: tuple[str, ...] = ()  # names in the picture store
     mentions: tuple[str, ...] = ()  # ids of the users it calls
+    removed: int = 0  # when it was taken back, µs UTC; then text, pictures and mentions are empty. 0: it stands
+    remover: str = ""  # id of the user who took it back
 
+
+LATEST = 1 << 53  # µs: up to here, in the year 2255, every client's number is exact, and calendars know the day
+TIMES = ("at", "start", "end", "since", "changed", "known_at", "begun", "redriven", "removed")  # of a message, µs UTC
+PARTS = ("legs", "gaps", "evidence")  # of a message, that have times too
 
 MESSAGES: dict[str, type[msgspec.Struct]] = {
     kind.__name__: kind for kind in (Frame, Faces, Trajectory, Episode, Camera, CameraStatus, DeadLetter, ChatMessage)
@@ -330,4 +336,30 @@ def decode(payload: bytes, kind: type[M], form: str = "json") -> M:
         message: M = decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadMessage(f"expected a {kind.__name__} as {form}, got {len(payload)} bytes: {error}") from None
+    if MESSAGES.get(kind.__name__) is kind and (wrong := _mistimed(message)):
+        raise BadMessage(f"expected a {kind.__name__} with times of 0 to {LATEST} µs UTC, got {wrong}")
     return message
+
+
+def _mistimed(message: msgspec.Struct, place: str = "") -> str:
+    """A time in a message that is none; empty: all are."""
+    for name in TIMES:
+        value = getattr(message, name, 0)
+        if not 0 <= value <= LATEST:
+            return f"{place}{name} {value}"
+    for name in PARTS:
+        for number, part in enumerate(getattr(message, name, ())):
+            if wrong := _mistimed(part, f"{place}{name}[{number}]."):
+                return wrong
+    return ""
+
+
+def ahead(message: msgspec.Struct, recorded: int, most: float) -> str:
+    """What is wrong with a message that says more than `most` seconds after its record's own time, µs, what it saw;
+    empty: nothing. Its camera would count as seen until then, and nothing of what comes before it."""
+    name = next((each for each in ("at", "changed") if each in message.__struct_fields__), "")
+    by = (getattr(message, name) - recorded) / 1e6 if name else 0.0
+    if recorded <= 0 or by <= most:
+        return ""
+    return (f"expected `{name}` at most {most:g} s after the record's own time, got {by:.0f} s: a clock is wrong, or "
+            "who wrote it is (MASKWATCH_AHEAD)")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ARRAY, BigInteger, Identity, Index, String, Text, delete
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, Identity, Index, String, Text, delete, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from api.db import Base, Micros, Stamp
 from api.folds import Context, Told
 from pipeline.messages import ChatMessage
 
-COLUMNS = ("id", "room", "seq", "at", "user", "name", "site", "camera", "text", "pictures", "mentions")
+COLUMNS = ("id", "room", "seq", "at", "user", "name", "site", "camera", "text", "pictures", "mentions", "removed",
+           "remover")
 
 
 class ChatRow(Base):
@@ -61,7 +62,13 @@ class Presence(Base):
 
 def said(row: ChatRow) -> ChatMessage:
     return ChatMessage(row.id, row.room, row.seq, row.at, row.user, row.name, row.site, row.camera, row.text,
-                       tuple(row.pictures), tuple(row.mentions))
+                       tuple(row.pictures), tuple(row.mentions), row.removed, row.remover)
+
+
+def take_back(session: Session, id: str, removed: int, remover: str) -> None:
+    """What was said goes; that it was said and taken back stays. Twice is once."""
+    session.execute(update(ChatRow).where(ChatRow.id == id, ChatRow.removed == 0).values(
+        text="", pictures=[], mentions=[], removed=removed, remover=remover))
 
 
 class Chat:
@@ -74,6 +81,9 @@ class Chat:
         session.execute(insert(ChatRow).values([
             row | {"pictures": list(row["pictures"]), "mentions": list(row["mentions"])} for row in rows
         ]).on_conflict_do_nothing())
+        for told in messages:
+            if told.message.removed:
+                take_back(session, told.message.id, told.message.removed, told.message.remover)
 
     def clear(self, session: Session, context: Context, since: int) -> None:
         session.execute(delete(ChatRow).where(ChatRow.at >= since))

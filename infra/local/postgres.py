@@ -61,7 +61,7 @@ class Postgres:
                 as_nobody([
                     programs() / "postgres", "-D", cluster, "-p", str(self.port),
                     "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
-                    "-c", "max_connections=60", "-c", "shared_buffers=128MB", "-c", "timezone=UTC",
+                    "-c", "max_connections=80", "-c", "shared_buffers=128MB", "-c", "timezone=UTC",
                     "-c", "log_min_messages=warning", "-c", "logging_collector=off",
                 ], dies=not detach),
                 log, detach=detach, env=_environment(),

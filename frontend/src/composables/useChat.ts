@@ -1,8 +1,10 @@
-// The chat: one WebSocket for the page, rooms that are taken up again where they were, and what is said while it is away.
+// The chat: one WebSocket for the page, rooms that are taken up again where they were, and what is said while it is away:
+// that this browser keeps for its user until the server has it, whatever becomes of the page.
 import { defineStore } from 'pinia'
 import { computed, reactive, ref, watch } from 'vue'
 
 import { api, got, multipart, type Schema, socketAddress } from '@/api/client'
+import { keep, kept, keptOf, mine as mineAs } from '@/kept'
 
 import { useLive } from './useLive'
 import { useSession } from './useSession'
@@ -40,6 +42,7 @@ interface Heard {
 const PAGE = 50
 const FIRST_WAIT = 1_000 // ms before connecting again, doubled up to LAST_WAIT
 const LAST_WAIT = 15_000
+const BUSY = 5_000 // ms until a server that was busy is told again
 
 export const useChat = defineStore('chat', () => {
   const session = useSession()
@@ -50,6 +53,32 @@ export const useChat = defineStore('chat', () => {
   let socket: WebSocket | null = null
   let wait = FIRST_WAIT
   let again: ReturnType<typeof setTimeout> | undefined
+
+  /** Whether a connection is of use: somebody looks at a room, or something is to be said. */
+  const wanted = (): boolean => rooms.size > 0 || waiting.value.some((one) => !one.fault)
+
+  // -- what waits -----------------------------------------------------------------------------------------------------
+  const at = (user: string, id: string): string => mineAs(user, `chat.${id}`)
+  function noted(one: Said): void {
+    if (session.me) keep(at(session.me.id, one.id), JSON.stringify(one)) // refused: it waits as long as the page
+  }
+  /** The server has it, or nobody wants it sent any more. */
+  function dropped(id: string): void {
+    if (!waiting.value.some((one) => one.id === id)) return
+    waiting.value = waiting.value.filter((one) => one.id !== id)
+    if (session.me) keep(at(session.me.id, id), null)
+    if (!wanted()) hangUp()
+  }
+  function found(user: string): Said[] {
+    return keptOf(user, 'chat.').flatMap((key) => {
+      try {
+        const one: unknown = JSON.parse(kept(key) ?? '')
+        return isSaid(one) ? [one] : []
+      } catch {
+        return []
+      }
+    }).sort((a, b) => a.at - b.at)
+  }
 
   // -- the socket -----------------------------------------------------------------------------------------------------
   function send(content: object): boolean {
@@ -67,6 +96,8 @@ export const useChat = defineStore('chat', () => {
       state.value = 'live'
       wait = FIRST_WAIT
       for (const room of rooms.values()) if (room.loaded) join(room)
+      // of rooms that nobody looks at any more; the others once they are joined
+      for (const one of waiting.value) if (!one.fault && !rooms.has(one.room)) pass(one)
     }
     mine.onmessage = (event) => {
       if (socket === mine) take(JSON.parse(String(event.data)) as Heard)
@@ -75,7 +106,7 @@ export const useChat = defineStore('chat', () => {
       if (socket !== mine) return
       socket = null
       for (const room of rooms.values()) room.joined = false
-      if (!rooms.size && !waiting.value.length) {
+      if (!wanted()) {
         state.value = 'off'
         return
       }
@@ -95,14 +126,15 @@ export const useChat = defineStore('chat', () => {
   }
   // the live feed notices first when the server is back, and when a login has ended
   watch(() => live.state, (now, before) => {
-    if (now === 'live' && before === 'lost' && !socket && (rooms.size || waiting.value.length)) connect()
+    if (now === 'live' && before === 'lost' && !socket && wanted()) connect()
   })
   watch(() => session.me?.id, (now, before) => {
     if (now === before) return
     hangUp()
     rooms.clear()
-    waiting.value = []
-  })
+    waiting.value = now ? found(now) : []
+    if (wanted()) connect()
+  }, { immediate: true })
 
   // -- what is heard --------------------------------------------------------------------------------------------------
   const last = (room: Room): number => room.messages.at(-1)?.seq ?? 0
@@ -110,16 +142,23 @@ export const useChat = defineStore('chat', () => {
     send({ join: room.name, since: last(room) })
   }
   function put(room: Room, message: Message): void {
-    waiting.value = waiting.value.filter((one) => one.id !== message.id)
-    if (room.messages.some((one) => one.id === message.id)) return
+    dropped(message.id)
+    const known = room.messages.findIndex((one) => one.id === message.id)
+    if (known >= 0) {
+      if (message.removed) room.messages[known] = message // taken back
+      return
+    }
     const at = room.messages.findLastIndex((one) => one.seq < message.seq)
     room.messages.splice(at + 1, 0, message)
   }
   function take(heard: Heard): void {
     if (heard.message) {
+      const { id, removed, seq } = heard.message
       const room = rooms.get(heard.message.room)
+      // taken back, and further up than what is shown: loading older messages brings it in its place
+      if (room && removed && seq <= last(room) && !room.messages.some((one) => one.id === id)) return
       if (room) put(room, heard.message)
-      else waiting.value = waiting.value.filter((one) => one.id !== heard.message?.id)
+      else dropped(id)
     } else if (heard.joined !== undefined) {
       const room = rooms.get(heard.joined)
       if (!room) return
@@ -134,9 +173,12 @@ export const useChat = defineStore('chat', () => {
       const room = rooms.get(heard.room)
       if (room) room.people = heard.people
     } else if (heard.problem) {
-      const { id, detail, title } = heard.problem
+      const { id, detail, title, status } = heard.problem
       const one = waiting.value.find((each) => each.id === id)
-      if (one) one.fault = detail || title
+      if (!one) return
+      if (status === 429 || status >= 500) return void setTimeout(() => waiting.value.includes(one) && pass(one), BUSY)
+      one.fault = detail || title
+      noted(one)
     }
   }
 
@@ -156,7 +198,7 @@ export const useChat = defineStore('chat', () => {
     if (!room || --room.users > 0) return
     rooms.delete(name)
     send({ leave: name })
-    if (!rooms.size && !waiting.value.length) hangUp()
+    if (!wanted()) hangUp()
   }
   async function load(room: Room): Promise<void> {
     room.fault = null
@@ -187,17 +229,22 @@ export const useChat = defineStore('chat', () => {
   function say(room: string, text: string, pictures: string[] = [], mentions: string[] = []): void {
     waiting.value.push({ id: made(), room, text, pictures, mentions, at: Date.now() * 1_000, fault: '' })
     const one = waiting.value.at(-1)
-    if (one && rooms.get(room)?.joined) pass(one)
-    else if (!socket) connect()
+    if (!one) return
+    noted(one)
+    if (!socket) connect()
+    else if (rooms.get(room)?.joined) pass(one)
   }
   function retry(id: string): void {
     const one = waiting.value.find((each) => each.id === id)
     if (!one) return
     one.fault = ''
-    if (rooms.get(one.room)?.joined) pass(one)
+    noted(one)
+    if (!socket) connect()
+    else if (rooms.get(one.room)?.joined) pass(one)
   }
-  function discard(id: string): void {
-    waiting.value = waiting.value.filter((one) => one.id !== id)
+  /** What was said goes; that it was taken back stays. */
+  async function takeBack(room: Room, id: string): Promise<void> {
+    put(room, await got(api.DELETE('/v1/chat/rooms/{room}/messages/{id}', { params: { path: { room: room.name, id } } })))
   }
   function read(room: string, seq: number): boolean {
     return send({ read: room, seq })
@@ -214,8 +261,14 @@ export const useChat = defineStore('chat', () => {
     return kept.picture
   }
   const connected = computed(() => state.value === 'live')
-  return { state, connected, rooms, waiting, enter, leave, load, scrollBack, say, retry, discard, read, upload, take }
+  return { state, connected, rooms, waiting, enter, leave, load, scrollBack, say, retry, discard: dropped, takeBack, read, upload, take }
 })
+
+function isSaid(value: unknown): value is Said {
+  const one = value as Partial<Said> | null
+  return typeof one === 'object' && one !== null && [one.id, one.room, one.text, one.fault].every((each) => typeof each === 'string')
+    && typeof one.at === 'number' && Array.isArray(one.pictures) && Array.isArray(one.mentions)
+}
 
 /** A UUID; `crypto.randomUUID` is missing on pages without TLS. */
 function made(): string {

@@ -129,7 +129,7 @@ def samples() -> dict[str, msgspec.Struct]:
         ),
         "ChatMessage": ChatMessage(
             "5f0c1d3e-6f0a-4a53-9d0e-2f6f0c8b7a11", "camera:ward-2-door", 4711, AT, "9b1f", "Lin Wei", "clinic",
-            "ward-2-door", "口罩盒空了 / the box of masks is empty", ("chat/0011223344556677/8899.jpg",), ("77aa",),
+            "ward-2-door", removed=AT + 90 * SECOND, remover="9b1f",
         ),
         "DeadLetter": DeadLetter(
             "frames:3:88127:dedup", "frames", 3, 88_127, "dedup", "expected a Frame as msgpack, got 21 bytes: "
