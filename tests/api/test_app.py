@@ -102,6 +102,14 @@ def test_only_its_own_names_are_answered(client: TestClient[Any]) -> None:
     assert client.get("/health", headers={"host": "localhost:9999"}).json() == {"status": "ok"}
 
 
+def test_no_browser_guesses_what_an_answer_is(client: TestClient[Any]) -> None:
+    for path, status in (("/v1/episodes/export.csv", 200), ("/v1/compliance/export?since=0&until=60000000", 200),
+                         ("/v1/me", 200), ("/v1/plans/00000000-0000-4000-8000-000000000000/picture", 404), ("/", None)):
+        answer = client.get(path)
+        assert answer.headers.get("x-content-type-options") == "nosniff", path
+        assert answer.status_code == status or status is None, path
+
+
 def test_the_dashboard_is_served_at_every_address_that_is_not_the_apis(tmp_path: Path, tables: Settings) -> None:
     built = tmp_path / "dist"
     (built / "assets").mkdir(parents=True)
@@ -145,6 +153,10 @@ def test_a_broker_that_goes_and_comes_back_is_noticed_both_times(tmp_path: Path,
             log_in(client, settings)
             answer = client.get("/ready")
             assert answer.status_code == 503
+            assert answer.json()["detail"].startswith(f"no answer from the broker at {settings.bootstrap}: ")
+            client.cookies.clear()
+            assert client.get("/ready").json()["detail"] == "no answer from the broker"  # where it is, is not for all
+            log_in(client, settings)
             report = client.get("/v1/status").json()
             assert (report["broker"], report["answered"], report["cameras"]) == (False, None, [])
             own.start().ready()
