@@ -13,9 +13,12 @@ import msgspec
 import structlog
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
 
 from agents import broker
 from agents.lag import Lag, Look, Size, measure
+from api.backlog import Backlog, counts, unfolded
 from api.summary import CameraNow, CountsNow, EpisodeNow, LetterNow, SavingsNow, Summary
 from pipeline import capture, topics
 from pipeline.messages import BadMessage
@@ -61,8 +64,10 @@ class Report(msgspec.Struct):
 class Watch:
     """`start()`, `report()` from any thread, `stop()`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, sessions: sessionmaker[Session] | None = None) -> None:
         self.settings = settings
+        self.sessions = sessions  # of the tables, to know what they do not hold yet
+        self.backlog = Backlog()
         self.summary = Summary()
         self.look = Look((), (), {}, {})  # the newest; whoever asks within LOOK seconds gets the same
         self.unreadable = 0
@@ -157,7 +162,17 @@ class Watch:
             while not self._stopped.is_set():
                 self.look = measure(self.settings, client)
                 self.answered, self.fault = time.monotonic(), ""
+                self.backlog.add(time.time_ns() // 1000, counts(self.look, self._unfolded()))
                 self._stopped.wait(LOOK)
+
+    def _unfolded(self) -> dict[str, int] | None:
+        if self.sessions is None:
+            return None
+        try:
+            with self.sessions() as session:
+                return unfolded(session, self.settings, self.look)
+        except SQLAlchemyError:  # /ready says so
+            return None
 
     def _follow(self) -> None:
         with _consumer(self.settings) as consumer:

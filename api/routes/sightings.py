@@ -136,7 +136,7 @@ def picture(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, 
     kept = pictures.store(settings).get(row.picture)
     if kept is None:
         raise missing("face with a picture", id)
-    audit.write(db, who.id, "face.look", id, site=row.site, camera=row.camera, address=who.address)
+    audit.look(db, who.id, "face.look", id, site=row.site, camera=row.camera, address=who.address)
     return pictures.answer(request, kept)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from agents.lag import Look, Size
-from api import ranges
+from api import backlog, ranges
 from api.auth import needs
 from api.db import micros
 from api.dependencies import By, Config, Db
@@ -20,7 +20,6 @@ from api.problems import Problem
 from api.ranges import LATEST, Camera, Since, Site, Until
 from api.tables import savings
 from api.tables.cameras import CameraRow, CameraState
-from api.tables.offsets import Offset
 from api.tables.outbox import Outgoing
 from api.tables.savings import STRETCH, Saved
 from api.watch import Watch
@@ -43,6 +42,7 @@ class StageView(msgspec.Struct):
     stage: str
     workers: int  # 0: nobody works on it
     waiting: int | None  # records it has not acknowledged; null: it acknowledges none (capture)
+    seconds: float | None  # ago that the oldest of these was written, as far as is known; null: not looked at yet
     topics: list[TopicWaiting]
 
 
@@ -152,7 +152,8 @@ def stream(request: Request[Any, Any, Any], db: Db, who: By, settings: Config) -
     answered = watch.answered or time.monotonic()
     return StreamView(
         time.time_ns() // 1000, round(time.monotonic() - answered, 2), settings.bootstrap,
-        [_stage(look, stage, _unfolded(db, settings, look) if stage == "materialiser" else None)
+        [_stage(look, stage, watch.backlog.seconds(),
+                backlog.unfolded(db, settings, look) if stage == "materialiser" else None)
          for stage in ("capture", *topics.FLOW, "materialiser")],
         _workers(look, cameras), cameras, look.sizes,
         next((size.records for size in look.sizes if size.topic == "dead.letters"), 0),
@@ -160,27 +161,12 @@ def stream(request: Request[Any, Any, Any], db: Db, who: By, settings: Config) -
     )  # fmt: skip
 
 
-def _stage(look: Look, stage: str, waiting: dict[str, int] | None) -> StageView:
+def _stage(look: Look, stage: str, seconds: dict[str, float], waiting: dict[str, int] | None) -> StageView:
     group = next((group for group in look.groups if group.stage == stage), None)
     waiting = waiting if waiting is not None else group.waiting if group else {}
     return StageView(stage, len(group.members) if group else 0,
-                     None if stage == "capture" else sum(waiting.values()),
+                     None if stage == "capture" else sum(waiting.values()), seconds.get(stage),
                      [TopicWaiting(topic, records) for topic, records in waiting.items()])
-
-
-def _unfolded(db: Session, settings: Settings, look: Look) -> dict[str, int]:
-    """What the tables do not hold yet: their offsets lie with them, not with the broker."""
-    from api.tables import FOLDS
-
-    names = {settings.topic_prefix + fold.topic: fold.topic for fold in FOLDS}
-    done = {(topic, partition): next_ for topic, partition, next_ in db.execute(
-        select(Offset.topic, Offset.partition, Offset.next).where(Offset.topic.in_(names)))}
-    waiting = dict.fromkeys(names.values(), 0)
-    for part, end in look.ends.items():
-        if part.topic in names:
-            there = max(done.get((part.topic, part.partition), 0), look.begins[part])
-            waiting[names[part.topic]] += max(0, end - there)
-    return waiting
 
 
 def _workers(look: Look, cameras: list[CaptureView]) -> list[WorkerView]:
@@ -201,8 +187,16 @@ def _cameras(db: Session, scope: Scope) -> list[CaptureView]:
     return [CaptureView(
         row.id, row.name, row.site, state.state, state.since, state.at, state.status.get("worker", ""),
         *(state.status.get(name, 0) for name in ("fps_in", "fps_analysed", "published", "dropped", "reconnects",
-                                                 "analysed_width")), state.status.get("error", ""),
+                                                 "analysed_width")), bare(state.status.get("error", "")),
     ) for row, state in rows]  # fmt: skip
+
+
+@get("/v1/stream/lag", opt=needs("system.view"), sync_to_thread=True,
+     summary="What waited for each stage over the last hour")
+def lag(request: Request[Any, Any, Any]) -> list[backlog.Moment]:
+    """A moment every fifteen seconds, with the most that waited in it; since this process began, an hour at most."""
+    watch: Watch = request.app.state.watch
+    return watch.backlog.moments()
 
 
 @get("/v1/stream/savings", opt=needs("system.view"), sync_to_thread=True,
@@ -243,4 +237,4 @@ def _told(view: S, settings: Settings) -> S:
     return view
 
 
-router = Router("/", route_handlers=[stream, ledger], tags=["stream"])
+router = Router("/", route_handlers=[stream, lag, ledger], tags=["stream"])

@@ -282,6 +282,7 @@ SILENT = {
     "/v1/permissions": "of the house", "/v1/models": "of the house", "/v1/settings": "of the house",
     "/v1/me/oidc": "leads to a provider that is not set up here", "/metrics": "figures of the process",
     "/v1/status": "empty until the topics have something", "/v1/stream": "as /v1/status",
+    "/v1/stream/lag": "counts of all stages",
     "/v1/stream/savings": "whole stretches of ten minutes", "/v1/dead-letters": "there are none",
     "/v1/inspections": "those of the world are another inspector's: those who review see them",
     "/v1/requests": "one's own, unless inbox=true", "/v1/statistics/inspections": "sums",

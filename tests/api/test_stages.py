@@ -60,9 +60,15 @@ def test_what_waits_who_works_and_what_cameras_deliver(tables: Settings, session
             ("gate", 25.0, 3), ("yard", 5.0, 0)]
         assert told_["outbox"] == {"waiting": 0, "oldest": None, "fault": ""}
         assert told_["looked"] < 8
+        assert stages["capture"]["seconds"] is None
+        assert stages["materialiser"]["seconds"] == 0
+        moments = admin.get("/v1/stream/lag").json()  # what the chart begins with
+        assert moments[-1]["waiting"]["materialiser"] == moments[-1]["seconds"]["materialiser"] == 0
+        assert abs(moments[-1]["at"] - now) < 60e6
     mine = as_("manager", site="hall").get("/v1/stream").json()
     assert [c["camera"] for c in mine["cameras"]] == ["gate"]
-    assert as_("viewer").get("/v1/stream").status_code == 403
+    for path in ("/v1/stream", "/v1/stream/lag"):
+        assert as_("viewer").get(path).status_code == 403
     looks = {id(admin.app.state.watch.look) for _ in range(200) if admin.app.state.watch.look}
     assert len(looks) <= 2  # whoever asks gets the same look
 
