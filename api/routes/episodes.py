@@ -302,7 +302,7 @@ def picture(request: Request[Any, Any, Any], db: Db, settings: Config, who: By, 
     jpeg = pictures.store(settings).get(name)
     if jpeg is None:
         raise missing("picture", key)
-    audit.write(db, who.id, "face.look", found.face, site=found.site, camera=found.camera, address=who.address,
+    audit.look(db, who.id, "face.look", found.face, site=found.site, camera=found.camera, address=who.address,
                 episode=id)
     return pictures.answer(request, jpeg)
 

@@ -422,7 +422,7 @@ def picture(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, 
     jpeg = pictures.store(settings).get(found.picture)
     if jpeg is None:
         raise missing("picture", str(photo))
-    audit.write(db, who.id, "photo.look", found.id, site=row.site, address=who.address, inspection=row.id)
+    audit.look(db, who.id, "photo.look", found.id, site=row.site, address=who.address, inspection=row.id)
     return pictures.answer(request, jpeg)
 
 
@@ -443,13 +443,15 @@ def cameras(db: Db, who: By, id: FromPath[UUID], within: Annotated[float, Parame
     return patrol.passed(db, who, visible(db, who, str(id)), within)
 
 
-@get("/{id:uuid}/report", opt=needs("inspections.view"), sync_to_thread=True, media_type="application/pdf",
+@get("/{id:uuid}/report", opt=needs("inspections.export"), sync_to_thread=True, media_type="application/pdf",
      summary="The inspection as a PDF")
 def printed(db: Db, who: By, settings: Config, id: FromPath[UUID],
             language: FromQuery[Literal["", "zh-CN", "en"]] = "") -> Response[bytes]:
     """With its pictures, its route, and the checkpoints visited and missed; in one's own language unless another is
     asked for. Every look is written down."""
     row = visible(db, who, str(id))
+    if not who.may("inspections.export", row.site):
+        raise Problem(403, "not allowed", f"expected the permission inspections.export at {row.site}")
     site, user, planned = db.get(Site, row.site), db.get(User, row.user), db.get(Round, row.round)
     points = {point.id: point for point in db.scalars(select(Checkpoint).where(Checkpoint.round == row.round))}
     shots = judged(db, row)
@@ -632,7 +634,8 @@ def _brief(row: Inspection) -> Brief:
 def _count(db: Session, items: Sequence[Brief]) -> None:
     """Fills in names and counts."""
     by_id = {item.id: item for item in items}
-    names = dict(db.execute(select(User.id, User.name).where(User.id.in_({item.user for item in items}))).all())
+    names = {id: full_name or name for id, name, full_name in db.execute(
+        select(User.id, User.name, User.full_name).where(User.id.in_({item.user for item in items})))}
     for item in items:
         item.user_name = names.get(item.user, "")
     for id_, *counts in db.execute(

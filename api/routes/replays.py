@@ -571,7 +571,7 @@ def picture(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, 
     jpeg = pictures.store(settings).get(name)
     if jpeg is None:
         raise missing("picture", key)
-    audit.write(db, who.id, "face.look", found[0], site=row.site, camera=found[1], address=who.address, replay=row.id)
+    audit.look(db, who.id, "face.look", found[0], site=row.site, camera=found[1], address=who.address, replay=row.id)
     return pictures.answer(request, jpeg)
 
 
