@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 
-import { ahead, cone, landed, projection, routeOf, routeOfRound, whereAt } from './ground'
+import { ahead, cone, covering, labelled, landed, projection, routeOf, routeOfRound, whereAt } from './ground'
 
 const S = 1_000_000
 
@@ -40,5 +40,16 @@ describe('a route', () => {
     expect([route.start, route.end]).toEqual([0, 12 * S])
     expect(whereAt(route, S)?.place).toEqual([1, 0])
     expect(whereAt(route, 7 * S)).toMatchObject({ place: [4, 3], stretch: { kind: 'inferred' } })
+  })
+})
+
+describe('labels on the map', () => {
+  it('stand behind what they name, whichever way it looks', () => {
+    expect([null, 0, 90, 180, 270, -90, 359].map((angle) => labelled(angle, 9).anchor)).toEqual(['top', 'top', 'right', 'bottom', 'left', 'left', 'top'])
+    expect(labelled(90, 9).offset).toEqual([-9, 0])
+  })
+  it('give way to those before them', () => {
+    const box = (left: number, top: number) => ({ left, top, right: left + 10, bottom: top + 4 })
+    expect(covering([box(0, 0), box(5, 2), box(12, 0), box(14, 3)])).toEqual([false, true, false, true])
   })
 })

@@ -105,3 +105,22 @@ export function whereAt(route: Route, at: number): { place: Place; stretch: Stre
   const part = b[2] > a[2] ? Math.min(1, Math.max(0, (at - a[2]) / (b[2] - a[2]))) : 1
   return { place: [a[0] + (b[0] - a[0]) * part, a[1] + (b[1] - a[1]) * part], stretch }
 }
+
+/** Where the label of what looks towards `angle` (degrees clockwise from up on the screen) stands: behind it, `gap` px away. */
+export function labelled(angle: number | null, gap: number): { anchor: 'top' | 'right' | 'bottom' | 'left'; offset: [number, number] } {
+  const quarter = angle === null ? 0 : Math.round((((angle % 360) + 360) % 360) / 90) % 4
+  return ([
+    { anchor: 'top', offset: [0, gap] }, { anchor: 'right', offset: [-gap, 0] }, { anchor: 'bottom', offset: [0, -gap] }, { anchor: 'left', offset: [gap, 0] },
+  ] as const)[quarter] as ReturnType<typeof labelled>
+}
+
+type Box = Pick<DOMRectReadOnly, 'left' | 'right' | 'top' | 'bottom'>
+/** Which of these boxes, the more important ones first, lie over one that stays. */
+export function covering(boxes: readonly Box[]): boolean[] {
+  const kept: Box[] = []
+  return boxes.map((one) => {
+    const over = kept.some((other) => one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom)
+    if (!over) kept.push(one)
+    return over
+  })
+}

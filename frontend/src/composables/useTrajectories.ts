@@ -45,14 +45,15 @@ const isPath = (value: unknown): value is [number, number, number][] =>
   Array.isArray(value) && value.every((point) => Array.isArray(point) && point.length >= 3 && point.every((n) => typeof n === 'number'))
 
 /** Where an inspection went on the plan: lists of [east, north, µs]. */
+export async function askRoute(id: string): Promise<[number, number, number][][]> {
+  const route = await got(api.GET('/v1/inspections/{id}/route', { params: { path: { id } } }))
+  const plan = route.plan as { legs?: unknown } | undefined
+  return Array.isArray(plan?.legs) ? plan.legs.filter(isPath) : []
+}
 export function useRound(id: MaybeRefOrGetter<string | null>) {
   return useQuery({
     queryKey: computed(() => ['inspections', 'route', toValue(id) ?? '']),
-    queryFn: async () => {
-      const route = await got(api.GET('/v1/inspections/{id}/route', { params: { path: { id: toValue(id) ?? '' } } }))
-      const plan = route.plan as { legs?: unknown } | undefined
-      return Array.isArray(plan?.legs) ? plan.legs.filter(isPath) : []
-    },
+    queryFn: () => askRoute(toValue(id) ?? ''),
     enabled: computed(() => toValue(id) !== null),
   })
 }
