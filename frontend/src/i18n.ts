@@ -1,6 +1,8 @@
 // The two languages: one JSON file an area in src/locales/<language>/, fetched for the language that is shown.
 import { createI18n } from 'vue-i18n'
 
+import { keep, kept } from './kept'
+
 export const LANGUAGES = { 'zh-CN': '简体中文', en: 'English' } as const
 export type Language = keyof typeof LANGUAGES
 type Words = { [key: string]: string | Words }
@@ -19,7 +21,7 @@ export const i18n = createI18n({
 
 /** What was chosen here before (`?lang=` of the address counts), else what the browser asks for first. */
 export function wished(): Language {
-  const asked = new URLSearchParams(location.search).get('lang') ?? localStorage.getItem(KEPT)
+  const asked = new URLSearchParams(location.search).get('lang') ?? kept(KEPT)
   for (const one of [asked, ...navigator.languages]) {
     if (one?.toLowerCase().startsWith('zh')) return 'zh-CN'
     if (one?.toLowerCase().startsWith('en')) return 'en'
@@ -41,5 +43,5 @@ export async function speak(language: Language): Promise<void> {
   }
   ;(i18n.global.locale as unknown as { value: Language }).value = language
   document.documentElement.lang = language
-  localStorage.setItem(KEPT, language)
+  keep(KEPT, language)
 }

@@ -1,16 +1,21 @@
 // The pages, what each needs, and where a stranger is sent.
-import { createRouter, createWebHistory, type RouteRecordRaw } from 'vue-router'
+import { createRouter, createWebHistory, type RouteMeta, type RouteRecordRaw } from 'vue-router'
 
 import { useSession } from './composables/useSession'
 
 declare module 'vue-router' {
   interface RouteMeta {
-    needs?: string // permission that must hold anywhere
+    needs?: string | string[] // permission that must hold anywhere, with `*` behind it everywhere; of several one is enough
     open?: boolean // also without a login
     bare?: boolean // without the frame around it
     icon?: string // in the menu, with `menu.<name>` as its word
     group?: 'watch' | 'work' | 'run'
   }
+}
+
+/** Whether somebody may open a page: what its first request to the API asks for. */
+export function opens(needs: RouteMeta['needs'], may: (permission: string, site?: string) => boolean): boolean {
+  return !needs || [needs].flat().some((one) => (one.endsWith('*') ? may(one.slice(0, -1), '') : may(one)))
 }
 
 export const routes: RouteRecordRaw[] = [
@@ -31,8 +36,8 @@ export const routes: RouteRecordRaw[] = [
   { path: '/users', name: 'users', component: () => import('./pages/Users.vue'), meta: { needs: 'users.view', icon: 'Key', group: 'run' } },
   { path: '/audit', name: 'audit', component: () => import('./pages/Audit.vue'), meta: { needs: 'users.view', icon: 'View', group: 'run' } },
   { path: '/stream', name: 'stream', component: () => import('./pages/StreamHealth.vue'), meta: { needs: 'system.view', icon: 'Connection', group: 'run' } },
-  { path: '/models', name: 'models', component: () => import('./pages/Models.vue'), meta: { needs: 'system.view', icon: 'Cpu', group: 'run' } },
-  { path: '/settings', name: 'settings', component: () => import('./pages/Settings.vue'), meta: { needs: 'system.view', icon: 'Setting', group: 'run' } },
+  { path: '/models', name: 'models', component: () => import('./pages/Models.vue'), meta: { icon: 'Cpu', group: 'run' } },
+  { path: '/settings', name: 'settings', component: () => import('./pages/Settings.vue'), meta: { needs: ['people.view', 'system.edit*'], icon: 'Setting', group: 'run' } },
   { path: '/me', name: 'me', component: () => import('./pages/Me.vue') },
   { path: '/:rest(.*)*', name: 'missing', component: () => import('./pages/Missing.vue') },
 ]

@@ -126,7 +126,43 @@ def test_everybody_sees_their_own_site_and_cameras(
         assert client.get(path(both, f"/evidence/{key}")).status_code == 404
     with sessions() as session:
         looks = session.execute(select(Audit.noun, Audit.camera).where(Audit.action == "face.look")).all()
-    assert looks == [(both.evidence[0].face, "gate")] * 2
+    assert looks == [(both.evidence[0].face, "gate")]  # twice in an hour
+
+
+def test_how_many_there_were_by_camera_and_time_and_by_where(
+    tables: Settings, sessions: sessionmaker[Session], start: int, as_: Any
+) -> None:
+    told = [episode(start, "gate", "dock"), episode(start + S, "dock"), episode(start + 2 * S, "dock", place=None),
+            msgspec.structs.replace(episode(start + 30 * S, place=(3.4, 4.9)), state="incorrect"),
+            episode(start + 31 * S, "lab", site="lab", place=(9.0, 9.0))]
+    fold(sessions, tables, *told)
+    viewer, lab = as_("reviewer"), as_("viewer", site="lab")
+    dock = as_("viewer", site="hall", camera="dock")
+    assert viewer.post(path(told[1], "/steps"), json={"verb": "close", "text": "gave a mask"}).status_code == 200
+    stretch = {"since": start, "until": start + 40 * S, "bins": 4}
+
+    def piles(client: TestClient[Any], **query: Any) -> list[tuple[Any, ...]]:
+        answer = client.get("/v1/episodes/counts", params=stretch | query).json()
+        found = [(one["camera"], (one["start"] - start) // answer["step"], one["none"], one["incorrect"],
+                  one["closed"]) for one in answer["items"]]
+        assert answer["episodes"] == sum(none + incorrect for _, _, none, incorrect, _ in found)
+        return found
+
+    assert piles(viewer) == [("dock", 0, 2, 0, 1), ("gate", 0, 1, 0, 0), ("gate", 3, 0, 1, 0), ("lab", 3, 1, 0, 0)]
+    assert piles(viewer, state="incorrect") == [("gate", 3, 0, 1, 0)]
+    assert piles(dock) == [("dock", 0, 3, 0, 1)]  # of what was seen by a camera of another, too: there by one's own
+    assert piles(lab) == [("lab", 3, 1, 0, 0)]
+    assert piles(lab, site="hall") == []
+    assert viewer.get("/v1/episodes/counts", params={"since": 5, "until": 5}).status_code == 422
+
+    def spots(client: TestClient[Any], **query: Any) -> list[tuple[Any, ...]]:
+        answer = client.get("/v1/episodes/places", params={"since": start} | query).json()
+        return [(one["camera"], *one["place"], one["episodes"]) for one in answer]
+
+    assert spots(viewer) == [("dock", 3.0, 4.0, 2), ("gate", 3.4, 4.9, 1), ("lab", 9.0, 9.0, 1)]
+    assert spots(viewer, site="hall", until=start + 1) == [("dock", 3.0, 4.0, 1)]
+    assert spots(dock) == [("dock", 3.0, 4.0, 2)]
+    assert spots(lab, site="hall") == []
 
 
 def test_an_episode_is_worked_through(

@@ -50,7 +50,7 @@ export interface paths {
         /**
          * Whether broker and database answer, and what is decided gets through
          * @description 200 when broker and database answer, what was there has been read, and what people decided reaches the stream
-         *     (the outbox can send); else 503 and why.
+         *     (the outbox can send); else 503 and which of these is not so. Addresses and faults are for `system.view`.
          */
         get: operations["ReadyReady"];
         put?: never;
@@ -319,7 +319,8 @@ export interface paths {
         head?: never;
         /**
          * Change a camera
-         * @description Only what its thread cannot change while it runs (address, rate, width) interrupts it.
+         * @description Only what its thread cannot change while it runs (address, rate, width) interrupts it. Where `privacy` allows
+         *     less than before, what was kept of it goes too.
          */
         patch: operations["V1CamerasChange"];
         trace?: never;
@@ -684,7 +685,7 @@ export interface paths {
         };
         /**
          * The rooms one may see
-         * @description Every site's room, and the hundred others in which something was said last.
+         * @description Every site's room, and the hundred others that one may see in which something was said last.
          */
         get: operations["V1ChatRoomsRooms"];
         put?: never;
@@ -711,6 +712,26 @@ export interface paths {
         /** Say something */
         post: operations["V1ChatRoomsMessagesAdd"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/chat/rooms/{room}/messages/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Take a message back
+         * @description One's own, or with `chat.remove` anybody's. That there was one, of whom, and who took it back when, stays.
+         */
+        delete: operations["V1ChatRoomsMessagesIdTakeBack"];
         options?: never;
         head?: never;
         patch?: never;
@@ -744,7 +765,8 @@ export interface paths {
         put?: never;
         /**
          * Put a picture where a message can show it
-         * @description JPEG, PNG or WebP; encoded anew, without EXIF. Its name then goes into a message's `pictures`.
+         * @description JPEG, PNG or WebP; encoded anew, without EXIF. Its name then goes into a message's `pictures`. At a site that is
+         *     anonymous or blurs other people's faces, every face that is found in it is made unrecognisable.
          */
         post: operations["V1ChatRoomsPicturesUpload"];
         delete?: never;
@@ -978,7 +1000,8 @@ export interface paths {
         };
         /**
          * What was decided about who is who
-         * @description Newest first, undone ones among them. `subject`: only those about this visitor.
+         * @description Newest first, undone ones among them. `subject`: only those about this visitor. Who and what was seen where one
+         *     may not look is left out of it.
          */
         get: operations["V1DecisionsDecisions"];
         put?: never;
@@ -1164,6 +1187,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/episodes/counts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How many episodes, by camera and stretch of time
+         * @description Filters as of the list; `until` is now at the latest. Stretches without any are left out.
+         */
+        get: operations["V1EpisodesCountsCounts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/episodes/export.csv": {
         parameters: {
             query?: never;
@@ -1176,6 +1219,26 @@ export interface paths {
          * @description At most 50,000 rows, the newest. Times are ISO 8601, UTC.
          */
         get: operations["V1EpisodesExportCsvExport"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/episodes/places": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How many episodes, by where they were last
+         * @description Those without a place on the plan, or that were last seen by a camera one may not see, are in none.
+         */
+        get: operations["V1EpisodesPlacesPlaces"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1218,6 +1281,8 @@ export interface paths {
          * Erase somebody everywhere
          * @description Rows, vectors and pictures go now, and no rebuild brings them back. The report says which topics may hold
          *     records about them until when; `topics` deletes those stretches, for which people.remove everywhere is needed.
+         *     Photos of inspections are searched for them: faces that are alike become unrecognisable, and the report lists the
+         *     photos that somebody has to look at (their faces can be erased as `faces`).
          */
         post: operations["V1ErasuresErase"];
         delete?: never;
@@ -1437,7 +1502,8 @@ export interface paths {
         };
         /**
          * The picture itself
-         * @description JPEG without EXIF. Every look is written down. An anonymous site's can be had once its faces are pixelated.
+         * @description JPEG without EXIF. Every look is written down. Where faces are to be pixelated it can be had once they are: 409
+         *     before that, and of a photo that could not be looked at.
          */
         get: operations["V1InspectionsIdPhotosPicturePicture"];
         put?: never;
@@ -1498,8 +1564,9 @@ export interface paths {
         };
         /**
          * Where it went, as GeoJSON
-         * @description Lines of what was walked (`observed`) and of gaps between (`inferred`), and a point for each photo. Longitude
-         *     and latitude; `plan` has the same in metres on the site plan, where the phone knew them.
+         * @description Lines of what was walked (`observed`) and of gaps between (`inferred`), and a point for each photo.
+         *     `coordinates` as for people's routes: longitude and latitude, or metres east and north on the site plan; `auto`: on
+         *     the map when a place on the globe is known. The answer says which. `plan` has the same on the plan in any case.
          */
         get: operations["V1InspectionsIdRouteRoute"];
         put?: never;
@@ -1557,7 +1624,8 @@ export interface paths {
         };
         /**
          * Server-sent events of everything this session may see
-         * @description Each event has a kind and JSON data; `beat` comes when nothing happens, `lost` says: fetch everything anew.
+         * @description Each event has a kind and JSON data; `beat` comes when nothing happens, `lost` says: fetch everything anew, and
+         *     `ended`: the login is over.
          */
         get: operations["V1LiveFeed"];
         put?: never;
@@ -1617,7 +1685,8 @@ export interface paths {
         };
         /**
          * End of single sign-on
-         * @description The provider sends the browser here. It must be the browser that began.
+         * @description The provider sends the browser here. It must be the browser that began; of an account that is linked, with the
+         *     same user logged in.
          */
         get: operations["V1LoginOidcCallbackCallback"];
         put?: never;
@@ -1723,14 +1792,18 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
+        get?: never;
+        put?: never;
         /**
          * Link one's account for single sign-on
-         * @description As GET /v1/login/oidc; in the end the account is linked to the user who began.
+         * @description The browser goes on at `address`, as with GET /v1/login/oidc; in the end the account is linked to who began.
          */
-        get: operations["V1MeOidcBeginLink"];
-        put?: never;
-        post?: never;
-        delete?: never;
+        post: operations["V1MeOidcBeginLink"];
+        /**
+         * Take the link to one's single sign-on away
+         * @description 409 when one could not log in any more.
+         */
+        delete: operations["V1MeOidcUnlinkSignOn"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1815,7 +1888,10 @@ export interface paths {
         put?: never;
         /** Link one's WeChat account */
         post: operations["V1MeWechatLink"];
-        /** Take the link to one's WeChat account away */
+        /**
+         * Take the link to one's WeChat account away
+         * @description 409 when one could not log in any more.
+         */
         delete: operations["V1MeWechatUnlink"];
         options?: never;
         head?: never;
@@ -2761,7 +2837,9 @@ export interface paths {
         head?: never;
         /**
          * Change a site
-         * @description Every camera of it follows at once: privacy, blurring and time zone travel with each picture.
+         * @description Every camera of it follows at once: privacy, blurring and time zone travel with each picture. Where `privacy`
+         *     allows less than before, what was kept goes too: names with `pseudonymous`, pictures and vectors of faces with
+         *     `anonymous`.
          */
         patch: operations["V1SitesChange"];
         trace?: never;
@@ -2876,6 +2954,26 @@ export interface paths {
          *     Cameras are those one may see.
          */
         get: operations["V1StreamStream"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stream/lag": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What waited for each stage over the last hour
+         * @description A moment every fifteen seconds, with the most that waited in it; since this process began, an hour at most.
+         */
+        get: operations["V1StreamLagLag"];
         put?: never;
         post?: never;
         delete?: never;
@@ -3324,6 +3422,10 @@ export interface components {
             sent: boolean;
             took: number;
         };
+        /** Begun */
+        Begun: {
+            address: string;
+        };
         /** BoxAt */
         BoxAt: {
             at: number;
@@ -3360,6 +3462,8 @@ export interface components {
             state: "early" | "running" | "paused" | "finished" | "abandoned";
             /** @default 0 */
             unknown?: number;
+            /** @default 0 */
+            unproven?: number;
             user: string;
             user_name: string;
             /** @default 0 */
@@ -3628,6 +3732,10 @@ export interface components {
             name: string;
             /** @default [] */
             pictures?: string[];
+            /** @default 0 */
+            removed?: number;
+            /** @default  */
+            remover?: string;
             room: string;
             seq: number;
             site: string;
@@ -3792,12 +3900,12 @@ export interface components {
             /** @constant */
             kind: "dingtalk";
             /**
-             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it
+             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it; MASKWATCH_SECRET_…_HOSTS names the hosts it may go to
              * @example MASKWATCH_SECRET_WARD_3
              */
             secret?: string | null;
             /**
-             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it
+             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it; MASKWATCH_SECRET_…_HOSTS names the hosts it may go to
              * @example MASKWATCH_SECRET_WARD_3
              */
             token: string;
@@ -3894,6 +4002,7 @@ export interface components {
             person: string;
             reason: string;
             score: number;
+            site: string;
             start: number;
             /** @enum {string} */
             state: "none" | "incorrect";
@@ -3908,6 +4017,7 @@ export interface components {
             exempt: string;
             id: string;
             looks: number;
+            only_for?: string[];
             person: string;
             place: [
                 number,
@@ -4058,12 +4168,12 @@ export interface components {
             /** @constant */
             kind: "feishu";
             /**
-             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it
+             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it; MASKWATCH_SECRET_…_HOSTS names the hosts it may go to
              * @example MASKWATCH_SECRET_WARD_3
              */
             secret?: string | null;
             /**
-             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it
+             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it; MASKWATCH_SECRET_…_HOSTS names the hosts it may go to
              * @example MASKWATCH_SECRET_WARD_3
              */
             token: string;
@@ -4429,6 +4539,16 @@ export interface components {
             actions: string[];
             name: string;
         };
+        /** Moment */
+        Moment: {
+            at: number;
+            seconds: {
+                [key: string]: number;
+            };
+            waiting: {
+                [key: string]: number;
+            };
+        };
         /** Moved */
         Moved: {
             at: number;
@@ -4444,7 +4564,7 @@ export interface components {
             /** @constant */
             kind: "mqtt";
             /**
-             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it
+             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it; MASKWATCH_SECRET_…_HOSTS names the hosts it may go to
              * @example MASKWATCH_SECRET_WARD_3
              */
             password?: string | null;
@@ -4958,6 +5078,20 @@ export interface components {
         Pictures: {
             pictures: string[];
         };
+        /** Pile */
+        Pile: {
+            camera: string;
+            closed: number;
+            incorrect: number;
+            none: number;
+            start: number;
+        };
+        /** Piles */
+        Piles: {
+            episodes: number;
+            items: components["schemas"]["Pile"][];
+            step: number;
+        };
         /** Plan */
         Plan: {
             /** @default  */
@@ -4969,6 +5103,8 @@ export interface components {
             name: string;
             /** @default false */
             ordered?: boolean;
+            /** @default true */
+            positions?: boolean;
             site: string;
             times?: string[];
             /** @default 60 */
@@ -4999,6 +5135,8 @@ export interface components {
             name: string;
             /** @default false */
             ordered?: boolean;
+            /** @default true */
+            positions?: boolean;
             site: string;
             times?: string[];
             /** @default 60 */
@@ -5159,6 +5297,7 @@ export interface components {
             person: string;
             policy: string;
             reason: string;
+            roles?: string[];
             rule: string;
             score: number;
             start: number;
@@ -5337,6 +5476,8 @@ export interface components {
              * @enum {string}
              */
             required?: "worn" | "nothing";
+            /** @default [] */
+            roles?: string[];
             /** @default  */
             zone?: string;
         };
@@ -5473,12 +5614,18 @@ export interface components {
         /** SearchAnswer */
         SearchAnswer: {
             chosen: number | null;
+            /** @default true */
+            complete?: boolean;
             faces: components["schemas"]["FoundFaces"] | null;
             matches: components["schemas"]["Match"][];
             models: {
                 [key: string]: string;
             };
+            /** @default 16384 */
+            most?: number;
             people: components["schemas"]["EnrolledMatch"][];
+            /** @default  */
+            reason?: string;
             searched: number;
         };
         /** SearchAsked */
@@ -5571,6 +5718,8 @@ export interface components {
         Shot: {
             /** @description metres */
             accuracy?: number | null;
+            /** @default  */
+            camera?: string;
             /** @default  */
             checkpoint?: string;
             east?: number | null;
@@ -5683,7 +5832,7 @@ export interface components {
             /** @constant */
             kind: "smtp";
             /**
-             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it
+             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it; MASKWATCH_SECRET_…_HOSTS names the hosts it may go to
              * @example MASKWATCH_SECRET_WARD_3
              */
             password?: string | null;
@@ -5719,8 +5868,19 @@ export interface components {
             url: string;
             width: number;
         };
+        /** Spot */
+        Spot: {
+            camera: string;
+            episodes: number;
+            place: [
+                number,
+                number
+            ];
+            site: string;
+        };
         /** StageView */
         StageView: {
+            seconds: number | null;
             stage: string;
             topics: components["schemas"]["TopicWaiting"][];
             waiting: number | null;
@@ -5808,6 +5968,8 @@ export interface components {
             number: number;
             /** @default 0 */
             photos?: number;
+            /** @default false */
+            unproven?: boolean;
             visited: boolean;
         };
         /** StreamView */
@@ -5829,6 +5991,10 @@ export interface components {
         /** Taken */
         Taken: {
             accuracy: number | null;
+            /** @default  */
+            against?: string;
+            /** @default  */
+            camera?: string;
             checkpoint: string;
             distance: number | null;
             east: number | null;
@@ -5848,6 +6014,8 @@ export interface components {
             taken: number;
             taken_clock: number | null;
             taken_from: string;
+            /** @default false */
+            unproven?: boolean;
             verdict: components["schemas"]["Seen"];
             visit: boolean;
             width: number;
@@ -5975,7 +6143,7 @@ export interface components {
             /** @constant */
             kind: "webhook";
             /**
-             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it
+             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it; MASKWATCH_SECRET_…_HOSTS names the hosts it may go to
              * @example MASKWATCH_SECRET_WARD_3
              */
             secret?: string | null;
@@ -5992,7 +6160,7 @@ export interface components {
             /** @constant */
             kind: "wecom";
             /**
-             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it
+             * @description variable of the environment, MASKWATCH_SECRET_…, that holds it; MASKWATCH_SECRET_…_HOSTS names the hosts it may go to
              * @example MASKWATCH_SECRET_WARD_3
              */
             token: string;
@@ -6056,6 +6224,8 @@ export interface components {
             steps?: components["schemas"]["Moved"][];
             /** @default 0 */
             unknown?: number;
+            /** @default 0 */
+            unproven?: number;
             user: string;
             user_name: string;
             /** @default 0 */
@@ -7904,6 +8074,40 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "action": "grant.take",
+                     *           "address": "testclient",
+                     *           "at": "2026-11-27T23:41:32.219246Z",
+                     *           "camera": "",
+                     *           "detail": {
+                     *             "role": "reviewer"
+                     *           },
+                     *           "id": 4,
+                     *           "noun": "01900002700080000000000000020002",
+                     *           "site": "hall",
+                     *           "user": "01900001700080000000000000010001"
+                     *         },
+                     *         {
+                     *           "action": "grant.give",
+                     *           "address": "testclient",
+                     *           "at": "2026-11-27T23:41:31.399330Z",
+                     *           "camera": "",
+                     *           "detail": {
+                     *             "role": "reviewer",
+                     *             "until": "2026-11-28T00:41:31.391950+00:00"
+                     *           },
+                     *           "id": 2,
+                     *           "noun": "01900002700080000000000000020002",
+                     *           "site": "hall",
+                     *           "user": "01900001700080000000000000010001"
+                     *         }
+                     *       ],
+                     *       "next": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["Page_api.routes.audit.Entry_"];
                 };
             };
@@ -8107,6 +8311,17 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "id": "late",
+                 *       "site": "hall",
+                 *       "sources": [
+                 *         {
+                 *           "url": "rtsp://10.0.0.8/"
+                 *         }
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["NewCamera"];
             };
         };
@@ -8117,6 +8332,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "blur_others": false,
+                     *       "calibrated": false,
+                     *       "direction": null,
+                     *       "fps": 5,
+                     *       "hidden": [],
+                     *       "id": "late",
+                     *       "loop": false,
+                     *       "name": "",
+                     *       "place": null,
+                     *       "policy": "hall:1",
+                     *       "prefer": null,
+                     *       "privacy": "pseudonymous",
+                     *       "rendered": false,
+                     *       "running": true,
+                     *       "site": "hall",
+                     *       "sources": [
+                     *         {
+                     *           "kind": "main",
+                     *           "url": "rtsp://10.0.0.8/",
+                     *           "width": 0
+                     *         }
+                     *       ],
+                     *       "status": null,
+                     *       "view": null,
+                     *       "width": 0,
+                     *       "zones": []
+                     *     }
+                     */
                     "application/json": components["schemas"]["CameraView"];
                 };
             };
@@ -8238,6 +8483,63 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "blur_others": false,
+                     *       "calibrated": false,
+                     *       "direction": null,
+                     *       "fps": 5,
+                     *       "hidden": [],
+                     *       "id": "gate",
+                     *       "loop": false,
+                     *       "name": "",
+                     *       "place": null,
+                     *       "policy": "hall:1",
+                     *       "prefer": null,
+                     *       "privacy": "pseudonymous",
+                     *       "rendered": false,
+                     *       "running": true,
+                     *       "site": "hall",
+                     *       "sources": [
+                     *         {
+                     *           "kind": "main",
+                     *           "url": "rtsp://10.0.0.7/1",
+                     *           "width": 0
+                     *         }
+                     *       ],
+                     *       "status": null,
+                     *       "view": null,
+                     *       "width": 0,
+                     *       "zones": [
+                     *         {
+                     *           "name": "desk",
+                     *           "outline": [
+                     *             [
+                     *               0,
+                     *               0
+                     *             ],
+                     *             [
+                     *               0.5,
+                     *               0
+                     *             ]
+                     *           ]
+                     *         },
+                     *         {
+                     *           "name": "door",
+                     *           "outline": [
+                     *             [
+                     *               0,
+                     *               0
+                     *             ],
+                     *             [
+                     *               0.5,
+                     *               0
+                     *             ]
+                     *           ]
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["CameraView"];
                 };
             };
@@ -8454,6 +8756,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "name": "Ours",
+                 *       "running": false
+                 *     }
+                 */
                 "application/json": components["schemas"]["CameraChange"];
             };
         };
@@ -8464,6 +8772,39 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "blur_others": true,
+                     *       "calibrated": false,
+                     *       "direction": 0,
+                     *       "fps": 5,
+                     *       "hidden": [],
+                     *       "id": "demo-ward",
+                     *       "loop": true,
+                     *       "name": "Ours",
+                     *       "place": [
+                     *         27.3,
+                     *         6.5
+                     *       ],
+                     *       "policy": "",
+                     *       "prefer": null,
+                     *       "privacy": "pseudonymous",
+                     *       "rendered": true,
+                     *       "running": false,
+                     *       "site": "demo",
+                     *       "sources": [
+                     *         {
+                     *           "kind": "main",
+                     *           "url": "…",
+                     *           "width": 960
+                     *         }
+                     *       ],
+                     *       "status": null,
+                     *       "view": 42,
+                     *       "width": 960,
+                     *       "zones": []
+                     *     }
+                     */
                     "application/json": components["schemas"]["CameraView"];
                 };
             };
@@ -10225,6 +10566,38 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "zones": [
+                 *         {
+                 *           "name": "desk",
+                 *           "outline": [
+                 *             [
+                 *               0,
+                 *               0
+                 *             ],
+                 *             [
+                 *               0.5,
+                 *               0
+                 *             ]
+                 *           ]
+                 *         },
+                 *         {
+                 *           "name": "door",
+                 *           "outline": [
+                 *             [
+                 *               0,
+                 *               0
+                 *             ],
+                 *             [
+                 *               0.5,
+                 *               0
+                 *             ]
+                 *           ]
+                 *         }
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["Drawn"];
             };
         };
@@ -10235,6 +10608,63 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "blur_others": false,
+                     *       "calibrated": false,
+                     *       "direction": null,
+                     *       "fps": 5,
+                     *       "hidden": [],
+                     *       "id": "gate",
+                     *       "loop": false,
+                     *       "name": "",
+                     *       "place": null,
+                     *       "policy": "hall:1",
+                     *       "prefer": null,
+                     *       "privacy": "pseudonymous",
+                     *       "rendered": false,
+                     *       "running": true,
+                     *       "site": "hall",
+                     *       "sources": [
+                     *         {
+                     *           "kind": "main",
+                     *           "url": "rtsp://10.0.0.7/1",
+                     *           "width": 0
+                     *         }
+                     *       ],
+                     *       "status": null,
+                     *       "view": null,
+                     *       "width": 0,
+                     *       "zones": [
+                     *         {
+                     *           "name": "desk",
+                     *           "outline": [
+                     *             [
+                     *               0,
+                     *               0
+                     *             ],
+                     *             [
+                     *               0.5,
+                     *               0
+                     *             ]
+                     *           ]
+                     *         },
+                     *         {
+                     *           "name": "door",
+                     *           "outline": [
+                     *             [
+                     *               0,
+                     *               0
+                     *             ],
+                     *             [
+                     *               0.5,
+                     *               0
+                     *             ]
+                     *           ]
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["CameraView"];
                 };
             };
@@ -11384,6 +11814,129 @@ export interface operations {
         responses: {
             /** @description Document created, URL follows */
             201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChatMessage"];
+                };
+            };
+            /** @description bad request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description no login */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description wrong kind of content */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description cannot be taken */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description no answer from elsewhere */
+            424: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    V1ChatRoomsMessagesIdTakeBack: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                /** @description kind:id */
+                room: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -13670,7 +14223,7 @@ export interface operations {
                 camera?: string;
                 /** @description `next` of the page before */
                 cursor?: string | null;
-                /** @description of people whom the rule spares, once they were recognised: those are no breaches */
+                /** @description of people whom the rule spares, once they were recognised, or for whom it is not: no breaches */
                 exempt?: "no" | "only" | "all";
                 /** @description most items of a page */
                 limit?: number;
@@ -14228,6 +14781,129 @@ export interface operations {
             };
         };
     };
+    V1EpisodesCountsCounts: {
+        parameters: {
+            query?: {
+                /** @description a user's id, or `me` */
+                assigned?: string;
+                /** @description stretches of time, all of one length */
+                bins?: number;
+                /** @description empty: every camera one may see */
+                camera?: string;
+                /** @description of people whom the rule spares, once they were recognised, or for whom it is not: no breaches */
+                exempt?: "no" | "only" | "all";
+                /** @description id of the trajectory */
+                person?: string;
+                review?: "new" | "acknowledged" | "closed" | null;
+                /** @description began at or after, µs UTC */
+                since?: number;
+                /** @description empty: every site one may see */
+                site?: string;
+                state?: "none" | "incorrect" | null;
+                status?: "open" | "closed" | null;
+                /** @description began before, µs UTC */
+                until?: number;
+                /** @description name of the zone */
+                zone?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Piles"];
+                };
+            };
+            /** @description bad request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description no login */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description cannot be taken */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description no answer from elsewhere */
+            424: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
     V1EpisodesExportCsvExport: {
         parameters: {
             query?: {
@@ -14235,7 +14911,7 @@ export interface operations {
                 assigned?: string;
                 /** @description empty: every camera one may see */
                 camera?: string;
-                /** @description of people whom the rule spares, once they were recognised: those are no breaches */
+                /** @description of people whom the rule spares, once they were recognised, or for whom it is not: no breaches */
                 exempt?: "no" | "only" | "all";
                 /** @description id of the trajectory */
                 person?: string;
@@ -14264,6 +14940,121 @@ export interface operations {
                 };
                 content: {
                     "text/csv": string;
+                };
+            };
+            /** @description bad request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description no login */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description cannot be taken */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description no answer from elsewhere */
+            424: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    V1EpisodesPlacesPlaces: {
+        parameters: {
+            query?: {
+                /** @description empty: every camera one may see */
+                camera?: string;
+                /** @description metres; what is nearer together is one place */
+                cell?: number;
+                /** @description of people whom the rule spares, once they were recognised, or for whom it is not: no breaches */
+                exempt?: "no" | "only" | "all";
+                /** @description began at or after, µs UTC */
+                since?: number;
+                /** @description empty: every site one may see */
+                site?: string;
+                state?: "none" | "incorrect" | null;
+                /** @description began before, µs UTC */
+                until?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Spot"][];
                 };
             };
             /** @description bad request */
@@ -16743,7 +17534,9 @@ export interface operations {
     };
     V1InspectionsIdRouteRoute: {
         parameters: {
-            query?: never;
+            query?: {
+                coordinates?: "auto" | "plan" | "map";
+            };
             header?: never;
             path: {
                 id: string;
@@ -17182,6 +17975,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "name": "chen",
+                 *       "password": "…"
+                 *     }
+                 */
                 "application/json": components["schemas"]["Credentials"];
             };
         };
@@ -17192,6 +17991,33 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "expires": "2026-12-04T23:41:32.170240Z",
+                     *       "me": {
+                     *         "full_name": "陈静",
+                     *         "id": "01900001700080000000000000010001",
+                     *         "language": "zh-CN",
+                     *         "name": "Chen",
+                     *         "permissions": [
+                     *           "cameras.view",
+                     *           "chat.add"
+                     *         ],
+                     *         "rights": [
+                     *           {
+                     *             "camera": "",
+                     *             "permissions": [
+                     *               "cameras.view",
+                     *               "chat.add"
+                     *             ],
+                     *             "role": "reviewer",
+                     *             "site": "hall"
+                     *           }
+                     *         ]
+                     *       },
+                     *       "token": "…"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Started"];
                 };
             };
@@ -17863,6 +18689,29 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "full_name": "陈静",
+                     *       "id": "01900001700080000000000000010001",
+                     *       "language": "zh-CN",
+                     *       "name": "Chen",
+                     *       "permissions": [
+                     *         "cameras.view",
+                     *         "chat.add"
+                     *       ],
+                     *       "rights": [
+                     *         {
+                     *           "camera": "",
+                     *           "permissions": [
+                     *             "cameras.view",
+                     *             "chat.add"
+                     *           ],
+                     *           "role": "reviewer",
+                     *           "site": "hall"
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["Me"];
                 };
             };
@@ -18062,11 +18911,128 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Redirect Response */
-            302: {
+            /** @description Request fulfilled, document follows */
+            200: {
                 headers: {
-                    /** @description target path for the redirect */
-                    location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Begun"];
+                };
+            };
+            /** @description bad request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description no login */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description wrong kind of content */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description cannot be taken */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description no answer from elsewhere */
+            424: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    V1MeOidcUnlinkSignOn: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, nothing follows */
+            204: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -18109,6 +19075,24 @@ export interface operations {
             };
             /** @description conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description wrong kind of content */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -20581,6 +21565,24 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example [
+                     *       {
+                     *         "actions": [
+                     *           "view",
+                     *           "add"
+                     *         ],
+                     *         "name": "cameras"
+                     *       },
+                     *       {
+                     *         "actions": [
+                     *           "view",
+                     *           "add"
+                     *         ],
+                     *         "name": "compliance"
+                     *       }
+                     *     ]
+                     */
                     "application/json": components["schemas"]["Module"][];
                 };
             };
@@ -20689,6 +21691,27 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "digest": "9b68036cf423b1b3c21c4d1cdc1d88e0e14b38161d40fe19e4919152756742ad",
+                     *           "east": 32,
+                     *           "floor": 0,
+                     *           "height": 600,
+                     *           "id": "01900001700080000000000000010001",
+                     *           "kind": "image",
+                     *           "name": "Ground floor · 一层",
+                     *           "north": 20,
+                     *           "site": "demo",
+                     *           "south": 0,
+                     *           "west": 0,
+                     *           "width": 960
+                     *         }
+                     *       ],
+                     *       "next": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["Page_api.routes.plans.PlanView_"];
                 };
             };
@@ -20784,6 +21807,16 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "east": 32,
+                 *       "name": "Ground floor",
+                 *       "north": 20,
+                 *       "site": "hall",
+                 *       "south": 0,
+                 *       "west": 0
+                 *     }
+                 */
                 "application/json": components["schemas"]["NewPlan"];
             };
         };
@@ -20794,6 +21827,22 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "digest": "",
+                     *       "east": 32,
+                     *       "floor": 0,
+                     *       "height": 0,
+                     *       "id": "01900001700080000000000000010001",
+                     *       "kind": "image",
+                     *       "name": "Ground floor",
+                     *       "north": 20,
+                     *       "site": "hall",
+                     *       "south": 0,
+                     *       "west": 0,
+                     *       "width": 0
+                     *     }
+                     */
                     "application/json": components["schemas"]["PlanView"];
                 };
             };
@@ -21131,6 +22180,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "floor": 2,
+                 *       "name": "Second floor"
+                 *     }
+                 */
                 "application/json": components["schemas"]["PlanChange"];
             };
         };
@@ -21141,6 +22196,22 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "digest": "79373eeed2e560d50ed5ada4d155df039d846eed4b849ca1a469755d73d7152e",
+                     *       "east": 32,
+                     *       "floor": 2,
+                     *       "height": 200,
+                     *       "id": "01900001700080000000000000010001",
+                     *       "kind": "image",
+                     *       "name": "Second floor",
+                     *       "north": 20,
+                     *       "site": "hall",
+                     *       "south": 0,
+                     *       "west": 0,
+                     *       "width": 320
+                     *     }
+                     */
                     "application/json": components["schemas"]["PlanView"];
                 };
             };
@@ -21376,6 +22447,22 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "digest": "79373eeed2e560d50ed5ada4d155df039d846eed4b849ca1a469755d73d7152e",
+                     *       "east": 32,
+                     *       "floor": 0,
+                     *       "height": 200,
+                     *       "id": "01900001700080000000000000010001",
+                     *       "kind": "image",
+                     *       "name": "Ground floor",
+                     *       "north": 20,
+                     *       "site": "hall",
+                     *       "south": 0,
+                     *       "west": 0,
+                     *       "width": 320
+                     *     }
+                     */
                     "application/json": components["schemas"]["PlanView"];
                 };
             };
@@ -21502,6 +22589,116 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "active": false,
+                     *           "by": "01900001700080000000000000010001",
+                     *           "created": "2026-11-27T23:41:19.278658Z",
+                     *           "id": "hall:2",
+                     *           "name": "By day",
+                     *           "note": "",
+                     *           "number": 2,
+                     *           "otherwise": "nothing",
+                     *           "rules": [
+                     *             {
+                     *               "breach": [
+                     *                 "none"
+                     *               ],
+                     *               "cameras": [],
+                     *               "except_hours": [],
+                     *               "except_roles": [
+                     *                 "patient"
+                     *               ],
+                     *               "grace": 3,
+                     *               "hours": [
+                     *                 {
+                     *                   "begin": "07:00",
+                     *                   "days": [
+                     *                     1,
+                     *                     2,
+                     *                     3,
+                     *                     4,
+                     *                     5
+                     *                   ],
+                     *                   "end": "19:00"
+                     *                 }
+                     *               ],
+                     *               "name": "desk",
+                     *               "required": "worn",
+                     *               "roles": [],
+                     *               "zone": "desk"
+                     *             }
+                     *           ],
+                     *           "site": "hall",
+                     *           "time_zone": "Asia/Shanghai",
+                     *           "version": "hall:2"
+                     *         },
+                     *         {
+                     *           "active": true,
+                     *           "by": "01900001700080000000000000010001",
+                     *           "created": "2026-11-27T23:41:19.143895Z",
+                     *           "id": "hall:1",
+                     *           "name": "By day",
+                     *           "note": "",
+                     *           "number": 1,
+                     *           "otherwise": "nothing",
+                     *           "rules": [
+                     *             {
+                     *               "breach": [
+                     *                 "none"
+                     *               ],
+                     *               "cameras": [],
+                     *               "except_hours": [],
+                     *               "except_roles": [
+                     *                 "patient"
+                     *               ],
+                     *               "grace": 3,
+                     *               "hours": [
+                     *                 {
+                     *                   "begin": "07:00",
+                     *                   "days": [
+                     *                     1,
+                     *                     2,
+                     *                     3,
+                     *                     4,
+                     *                     5
+                     *                   ],
+                     *                   "end": "19:00"
+                     *                 }
+                     *               ],
+                     *               "name": "desk",
+                     *               "required": "worn",
+                     *               "roles": [],
+                     *               "zone": "desk"
+                     *             },
+                     *             {
+                     *               "breach": [
+                     *                 "none",
+                     *                 "incorrect"
+                     *               ],
+                     *               "cameras": [
+                     *                 "clean"
+                     *               ],
+                     *               "except_hours": [],
+                     *               "except_roles": [],
+                     *               "grace": null,
+                     *               "hours": [],
+                     *               "name": "clean",
+                     *               "required": "worn",
+                     *               "roles": [],
+                     *               "zone": ""
+                     *             }
+                     *           ],
+                     *           "site": "hall",
+                     *           "time_zone": "Asia/Shanghai",
+                     *           "version": "hall:1"
+                     *         }
+                     *       ],
+                     *       "next": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["Page_api.routes.policies.PolicyView_"];
                 };
             };
@@ -21597,6 +22794,45 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "name": "By day",
+                 *       "otherwise": "nothing",
+                 *       "rules": [
+                 *         {
+                 *           "breach": [
+                 *             "none"
+                 *           ],
+                 *           "except_roles": [
+                 *             "patient"
+                 *           ],
+                 *           "grace": 3,
+                 *           "hours": [
+                 *             {
+                 *               "begin": "07:00",
+                 *               "days": [
+                 *                 1,
+                 *                 2,
+                 *                 3,
+                 *                 4,
+                 *                 5
+                 *               ],
+                 *               "end": "19:00"
+                 *             }
+                 *           ],
+                 *           "name": "desk",
+                 *           "zone": "desk"
+                 *         },
+                 *         {
+                 *           "cameras": [
+                 *             "clean"
+                 *           ],
+                 *           "name": "clean"
+                 *         }
+                 *       ],
+                 *       "site": "hall"
+                 *     }
+                 */
                 "application/json": components["schemas"]["NewPolicy"];
             };
         };
@@ -21607,6 +22843,68 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "active": false,
+                     *       "by": "01900001700080000000000000010001",
+                     *       "created": "2026-11-27T23:41:19.143895Z",
+                     *       "id": "hall:1",
+                     *       "name": "By day",
+                     *       "note": "",
+                     *       "number": 1,
+                     *       "otherwise": "nothing",
+                     *       "rules": [
+                     *         {
+                     *           "breach": [
+                     *             "none"
+                     *           ],
+                     *           "cameras": [],
+                     *           "except_hours": [],
+                     *           "except_roles": [
+                     *             "patient"
+                     *           ],
+                     *           "grace": 3,
+                     *           "hours": [
+                     *             {
+                     *               "begin": "07:00",
+                     *               "days": [
+                     *                 1,
+                     *                 2,
+                     *                 3,
+                     *                 4,
+                     *                 5
+                     *               ],
+                     *               "end": "19:00"
+                     *             }
+                     *           ],
+                     *           "name": "desk",
+                     *           "required": "worn",
+                     *           "roles": [],
+                     *           "zone": "desk"
+                     *         },
+                     *         {
+                     *           "breach": [
+                     *             "none",
+                     *             "incorrect"
+                     *           ],
+                     *           "cameras": [
+                     *             "clean"
+                     *           ],
+                     *           "except_hours": [],
+                     *           "except_roles": [],
+                     *           "grace": null,
+                     *           "hours": [],
+                     *           "name": "clean",
+                     *           "required": "worn",
+                     *           "roles": [],
+                     *           "zone": ""
+                     *         }
+                     *       ],
+                     *       "site": "hall",
+                     *       "time_zone": "Asia/Shanghai",
+                     *       "version": "hall:1"
+                     *     }
+                     */
                     "application/json": components["schemas"]["PolicyView"];
                 };
             };
@@ -21728,6 +23026,68 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "active": false,
+                     *       "by": "01900001700080000000000000010001",
+                     *       "created": "2026-11-27T23:41:19.143895Z",
+                     *       "id": "hall:1",
+                     *       "name": "By day",
+                     *       "note": "",
+                     *       "number": 1,
+                     *       "otherwise": "nothing",
+                     *       "rules": [
+                     *         {
+                     *           "breach": [
+                     *             "none"
+                     *           ],
+                     *           "cameras": [],
+                     *           "except_hours": [],
+                     *           "except_roles": [
+                     *             "patient"
+                     *           ],
+                     *           "grace": 3,
+                     *           "hours": [
+                     *             {
+                     *               "begin": "07:00",
+                     *               "days": [
+                     *                 1,
+                     *                 2,
+                     *                 3,
+                     *                 4,
+                     *                 5
+                     *               ],
+                     *               "end": "19:00"
+                     *             }
+                     *           ],
+                     *           "name": "desk",
+                     *           "required": "worn",
+                     *           "roles": [],
+                     *           "zone": "desk"
+                     *         },
+                     *         {
+                     *           "breach": [
+                     *             "none",
+                     *             "incorrect"
+                     *           ],
+                     *           "cameras": [
+                     *             "clean"
+                     *           ],
+                     *           "except_hours": [],
+                     *           "except_roles": [],
+                     *           "grace": null,
+                     *           "hours": [],
+                     *           "name": "clean",
+                     *           "required": "worn",
+                     *           "roles": [],
+                     *           "zone": ""
+                     *         }
+                     *       ],
+                     *       "site": "hall",
+                     *       "time_zone": "Europe/Berlin",
+                     *       "version": "hall:1"
+                     *     }
+                     */
                     "application/json": components["schemas"]["PolicyView"];
                 };
             };
@@ -21831,6 +23191,68 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "active": true,
+                     *       "by": "01900001700080000000000000010001",
+                     *       "created": "2026-11-27T23:41:19.143895Z",
+                     *       "id": "hall:1",
+                     *       "name": "By day",
+                     *       "note": "",
+                     *       "number": 1,
+                     *       "otherwise": "nothing",
+                     *       "rules": [
+                     *         {
+                     *           "breach": [
+                     *             "none"
+                     *           ],
+                     *           "cameras": [],
+                     *           "except_hours": [],
+                     *           "except_roles": [
+                     *             "patient"
+                     *           ],
+                     *           "grace": 3,
+                     *           "hours": [
+                     *             {
+                     *               "begin": "07:00",
+                     *               "days": [
+                     *                 1,
+                     *                 2,
+                     *                 3,
+                     *                 4,
+                     *                 5
+                     *               ],
+                     *               "end": "19:00"
+                     *             }
+                     *           ],
+                     *           "name": "desk",
+                     *           "required": "worn",
+                     *           "roles": [],
+                     *           "zone": "desk"
+                     *         },
+                     *         {
+                     *           "breach": [
+                     *             "none",
+                     *             "incorrect"
+                     *           ],
+                     *           "cameras": [
+                     *             "clean"
+                     *           ],
+                     *           "except_hours": [],
+                     *           "except_roles": [],
+                     *           "grace": null,
+                     *           "hours": [],
+                     *           "name": "clean",
+                     *           "required": "worn",
+                     *           "roles": [],
+                     *           "zone": ""
+                     *         }
+                     *       ],
+                     *       "site": "hall",
+                     *       "time_zone": "Asia/Shanghai",
+                     *       "version": "hall:1"
+                     *     }
+                     */
                     "application/json": components["schemas"]["PolicyView"];
                 };
             };
@@ -21952,6 +23374,68 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "active": false,
+                     *       "by": "01900001700080000000000000010001",
+                     *       "created": "2026-11-27T23:41:19.143895Z",
+                     *       "id": "hall:1",
+                     *       "name": "By day",
+                     *       "note": "",
+                     *       "number": 1,
+                     *       "otherwise": "nothing",
+                     *       "rules": [
+                     *         {
+                     *           "breach": [
+                     *             "none"
+                     *           ],
+                     *           "cameras": [],
+                     *           "except_hours": [],
+                     *           "except_roles": [
+                     *             "patient"
+                     *           ],
+                     *           "grace": 3,
+                     *           "hours": [
+                     *             {
+                     *               "begin": "07:00",
+                     *               "days": [
+                     *                 1,
+                     *                 2,
+                     *                 3,
+                     *                 4,
+                     *                 5
+                     *               ],
+                     *               "end": "19:00"
+                     *             }
+                     *           ],
+                     *           "name": "desk",
+                     *           "required": "worn",
+                     *           "roles": [],
+                     *           "zone": "desk"
+                     *         },
+                     *         {
+                     *           "breach": [
+                     *             "none",
+                     *             "incorrect"
+                     *           ],
+                     *           "cameras": [
+                     *             "clean"
+                     *           ],
+                     *           "except_hours": [],
+                     *           "except_roles": [],
+                     *           "grace": null,
+                     *           "hours": [],
+                     *           "name": "clean",
+                     *           "required": "worn",
+                     *           "roles": [],
+                     *           "zone": ""
+                     *         }
+                     *       ],
+                     *       "site": "hall",
+                     *       "time_zone": "Europe/Berlin",
+                     *       "version": "hall:1"
+                     *     }
+                     */
                     "application/json": components["schemas"]["PolicyView"];
                 };
             };
@@ -24243,7 +25727,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                kind: "pictures" | "vectors" | "sightings" | "recognised" | "trajectories" | "episodes" | "replays" | "inspections" | "chat" | "audit";
+                kind: "pictures" | "vectors" | "sightings" | "recognised" | "trajectories" | "episodes" | "alerts" | "replays" | "inspections" | "chat" | "requests" | "audit";
             };
             cookie?: never;
         };
@@ -24378,6 +25862,30 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example [
+                     *       {
+                     *         "about": "Everything, everywhere",
+                     *         "built_in": true,
+                     *         "name": "admin",
+                     *         "patrol_radius": null,
+                     *         "permissions": [
+                     *           "cameras.add",
+                     *           "cameras.edit"
+                     *         ]
+                     *       },
+                     *       {
+                     *         "about": "Walks rounds with the phone",
+                     *         "built_in": true,
+                     *         "name": "inspector",
+                     *         "patrol_radius": 200,
+                     *         "permissions": [
+                     *           "cameras.view",
+                     *           "chat.add"
+                     *         ]
+                     *       }
+                     *     ]
+                     */
                     "application/json": components["schemas"]["RoleView"][];
                 };
             };
@@ -24475,6 +25983,16 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "about": "夜班",
+                 *       "patrol_radius": 80,
+                 *       "permissions": [
+                 *         "cameras.view",
+                 *         "inspections.add"
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["RoleWish"];
             };
         };
@@ -24485,6 +26003,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "about": "夜班",
+                     *       "built_in": false,
+                     *       "name": "night",
+                     *       "patrol_radius": 80,
+                     *       "permissions": [
+                     *         "cameras.view",
+                     *         "inspections.add"
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["RoleView"];
                 };
             };
@@ -26080,6 +27610,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "id": "hall",
+                 *       "name": "Hall",
+                 *       "time_zone": "Asia/Shanghai"
+                 *     }
+                 */
                 "application/json": components["schemas"]["NewSite"];
             };
         };
@@ -26090,6 +27627,19 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "blur_others": false,
+                     *       "cameras": 0,
+                     *       "id": "hall",
+                     *       "name": "Hall",
+                     *       "origin": null,
+                     *       "plans": 0,
+                     *       "policy": "",
+                     *       "privacy": "pseudonymous",
+                     *       "time_zone": "Asia/Shanghai"
+                     *     }
+                     */
                     "application/json": components["schemas"]["SiteView"];
                 };
             };
@@ -26211,6 +27761,19 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "blur_others": true,
+                     *       "cameras": 3,
+                     *       "id": "demo",
+                     *       "name": "Ours",
+                     *       "origin": null,
+                     *       "plans": 1,
+                     *       "policy": "",
+                     *       "privacy": "pseudonymous",
+                     *       "time_zone": "Asia/Shanghai"
+                     *     }
+                     */
                     "application/json": components["schemas"]["SiteView"];
                 };
             };
@@ -26427,6 +27990,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "privacy": "anonymous"
+                 *     }
+                 */
                 "application/json": components["schemas"]["SiteChange"];
             };
         };
@@ -26437,6 +28005,23 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "blur_others": true,
+                     *       "cameras": 2,
+                     *       "id": "hall",
+                     *       "name": "Hall",
+                     *       "origin": {
+                     *         "bearing": 12.5,
+                     *         "latitude": 31.2,
+                     *         "longitude": 121.4
+                     *       },
+                     *       "plans": 0,
+                     *       "policy": "",
+                     *       "privacy": "anonymous",
+                     *       "time_zone": "Asia/Shanghai"
+                     *     }
+                     */
                     "application/json": components["schemas"]["SiteView"];
                 };
             };
@@ -27093,6 +28678,107 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["StreamView"];
+                };
+            };
+            /** @description bad request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description no login */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description cannot be taken */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description no answer from elsewhere */
+            424: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    V1StreamLagLag: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Moment"][];
                 };
             };
             /** @description bad request */
@@ -27864,6 +29550,50 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "active": true,
+                     *           "created": "2026-11-27T23:41:42.233779Z",
+                     *           "email": "",
+                     *           "full_name": "",
+                     *           "grants": [
+                     *             {
+                     *               "by": "",
+                     *               "camera": "",
+                     *               "created": "2026-11-27T23:41:42.233779Z",
+                     *               "holds": true,
+                     *               "id": "01900002700080000000000000020002",
+                     *               "request": "",
+                     *               "role": "admin",
+                     *               "site": "",
+                     *               "until": null,
+                     *               "user": "01900001700080000000000000010001"
+                     *             }
+                     *           ],
+                     *           "has_password": false,
+                     *           "id": "01900001700080000000000000010001",
+                     *           "language": "zh-CN",
+                     *           "name": "aa-admin",
+                     *           "seen": null
+                     *         },
+                     *         {
+                     *           "active": true,
+                     *           "created": "2026-11-27T23:41:42.315143Z",
+                     *           "email": "",
+                     *           "full_name": "",
+                     *           "grants": [],
+                     *           "has_password": false,
+                     *           "id": "01900003700080000000000000030003",
+                     *           "language": "zh-CN",
+                     *           "name": "u0",
+                     *           "seen": null
+                     *         }
+                     *       ],
+                     *       "next": "WyJ1MCIsIjlhYjljZDk5YmFjNzQyYzI4Zjk5NDdhZWJlYjQ0NzJmIl0"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Page_api.routes.users.UserView_"];
                 };
             };
@@ -27959,6 +29689,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "full_name": "陈静",
+                 *       "name": "Chen",
+                 *       "password": "…"
+                 *     }
+                 */
                 "application/json": components["schemas"]["NewUser"];
             };
         };
@@ -27969,6 +29706,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "active": true,
+                     *       "created": "2026-11-27T23:41:31.147619Z",
+                     *       "email": "",
+                     *       "full_name": "陈静",
+                     *       "grants": [],
+                     *       "has_password": true,
+                     *       "id": "01900001700080000000000000010001",
+                     *       "language": "zh-CN",
+                     *       "name": "Chen",
+                     *       "seen": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["UserView"];
                 };
             };
@@ -28090,6 +29841,33 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "active": true,
+                     *       "created": "2026-11-27T23:41:33.816925Z",
+                     *       "email": "",
+                     *       "full_name": "",
+                     *       "grants": [
+                     *         {
+                     *           "by": "01900003700080000000000000030003",
+                     *           "camera": "",
+                     *           "created": "2026-11-27T23:41:33.845250Z",
+                     *           "holds": true,
+                     *           "id": "01900002700080000000000000020002",
+                     *           "request": "",
+                     *           "role": "reviewer",
+                     *           "site": "hall",
+                     *           "until": null,
+                     *           "user": "01900001700080000000000000010001"
+                     *         }
+                     *       ],
+                     *       "has_password": false,
+                     *       "id": "01900001700080000000000000010001",
+                     *       "language": "zh-CN",
+                     *       "name": "Gao",
+                     *       "seen": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["UserView"];
                 };
             };
@@ -28306,6 +30084,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "active": false
+                 *     }
+                 */
                 "application/json": components["schemas"]["UserChange"];
             };
         };
@@ -28316,6 +30099,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "active": false,
+                     *       "created": "2026-11-27T23:41:31.147619Z",
+                     *       "email": "",
+                     *       "full_name": "陈静",
+                     *       "grants": [],
+                     *       "has_password": true,
+                     *       "id": "01900001700080000000000000010001",
+                     *       "language": "zh-CN",
+                     *       "name": "Chen",
+                     *       "seen": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["UserView"];
                 };
             };
@@ -28431,6 +30228,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "role": "reviewer",
+                 *       "site": "hall",
+                 *       "until": "2026-11-28T00:41:31.391950+00:00"
+                 *     }
+                 */
                 "application/json": components["schemas"]["NewGrant"];
             };
         };
@@ -28441,6 +30245,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "by": "01900003700080000000000000030003",
+                     *       "camera": "",
+                     *       "created": "2026-11-27T23:41:31.979159Z",
+                     *       "holds": true,
+                     *       "id": "01900001700080000000000000010001",
+                     *       "request": "",
+                     *       "role": "reviewer",
+                     *       "site": "hall",
+                     *       "until": "2026-11-28T00:41:31.391950Z",
+                     *       "user": "01900002700080000000000000020002"
+                     *     }
+                     */
                     "application/json": components["schemas"]["GrantView"];
                 };
             };

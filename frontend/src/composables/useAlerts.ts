@@ -1,9 +1,10 @@
 // Alerts, the rules that make them, the channels they go by, and every message on its way.
-import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from '@tanstack/vue-query'
+import { useMutation, useQuery, useQueryClient } from '@tanstack/vue-query'
 import { computed, type MaybeRefOrGetter, toValue } from 'vue'
 
 import { api, got, type Schema } from '@/api/client'
 
+import { useCursor } from './useCursor'
 import { useSession } from './useSession'
 
 export type Alert = Schema<'AlertView'>
@@ -32,14 +33,10 @@ export interface DeliveryFilter {
 }
 
 export function useAlerts(filter: MaybeRefOrGetter<AlertFilter>) {
-  const list = useInfiniteQuery({
-    queryKey: computed(() => ['alerts', 'list', toValue(filter)]),
-    initialPageParam: undefined as string | undefined,
-    queryFn: ({ pageParam }: { pageParam: string | undefined }) =>
-      got(api.GET('/v1/alerts', { params: { query: { ...toValue(filter), cursor: pageParam } } })),
-    getNextPageParam: (page) => page.next ?? undefined,
-  })
-  return { ...list, alerts: computed<Alert[]>(() => (list.data.value?.pages ?? []).flatMap((page) => page.items)) }
+  return useCursor<Alert>(
+    computed(() => ['alerts', 'list', toValue(filter)]),
+    (cursor, limit) => got(api.GET('/v1/alerts', { params: { query: { ...toValue(filter), cursor, limit } } })),
+  )
 }
 
 /** One with what became of its messages. */
@@ -112,18 +109,15 @@ export function useChannels() {
 
 export function useDeliveries(filter: MaybeRefOrGetter<DeliveryFilter>) {
   const queries = useQueryClient()
-  const list = useInfiniteQuery({
-    queryKey: computed(() => ['deliveries', 'list', toValue(filter)]),
-    initialPageParam: undefined as string | undefined,
-    queryFn: ({ pageParam }: { pageParam: string | undefined }) =>
-      got(api.GET('/v1/deliveries', { params: { query: { ...toValue(filter), cursor: pageParam } } })),
-    getNextPageParam: (page) => page.next ?? undefined,
-  })
-  const again = useMutation({
+  const list = useCursor<Delivery>(
+    computed(() => ['deliveries', 'list', toValue(filter)]),
+    (cursor, limit) => got(api.GET('/v1/deliveries', { params: { query: { ...toValue(filter), cursor, limit } } })),
+  )
+  const send = useMutation({
     mutationFn: (id: string) => got(api.POST('/v1/deliveries/{id}/again', { params: { path: { id } } })),
     onSettled: () => Promise.all([queries.invalidateQueries({ queryKey: ['deliveries'] }), queries.invalidateQueries({ queryKey: ['alerts'] })]),
   })
-  return { ...list, again, deliveries: computed<Delivery[]>(() => (list.data.value?.pages ?? []).flatMap((page) => page.items)) }
+  return { ...list, send }
 }
 
 /** One message with every attempt. */

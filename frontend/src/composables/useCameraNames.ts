@@ -4,27 +4,18 @@ import { computed } from 'vue'
 
 import { api, got } from '@/api/client'
 
+import { everyPage } from './useCursor'
 import { usePlace } from './usePlace'
 import { useSession } from './useSession'
 
 const page = (cursor?: string) => got(api.GET('/v1/cameras', { params: { query: { limit: 500, cursor } } }))
-type Camera = Awaited<ReturnType<typeof page>>['items'][number]
 
 export function useCameraNames() {
   const place = usePlace()
   const session = useSession()
   const { data } = useQuery({
     queryKey: ['cameras', 'names'],
-    queryFn: async () => {
-      const all: Camera[] = []
-      let next: string | null | undefined
-      do {
-        const some: Awaited<ReturnType<typeof page>> = await page(next ?? undefined)
-        all.push(...some.items)
-        next = some.next
-      } while (next)
-      return all
-    },
+    queryFn: () => everyPage(page),
     enabled: computed(() => session.may('cameras.view')),
     staleTime: 60_000,
   })

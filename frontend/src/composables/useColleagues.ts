@@ -5,6 +5,7 @@ import { useI18n } from 'vue-i18n'
 
 import { api, got } from '@/api/client'
 
+import { everyPage } from './useCursor'
 import { useSession } from './useSession'
 
 export interface Colleague {
@@ -18,7 +19,7 @@ export function useColleagues() {
   const { t } = useI18n()
   const { data } = useQuery({
     queryKey: ['users', 'names'],
-    queryFn: async () => (await got(api.GET('/v1/users', { params: { query: { limit: 500 } } }))).items,
+    queryFn: () => everyPage((cursor) => got(api.GET('/v1/users', { params: { query: { limit: 500, cursor } } }))),
     enabled: computed(() => session.may('users.view')),
     staleTime: 60_000,
   })

@@ -6,7 +6,7 @@ import { api, got, type Schema } from '@/api/client'
 
 import { useHear, useLive } from './useLive'
 import { usePlace } from './usePlace'
-import { type Range, stretch, viewerZone } from './useStretch'
+import { type Range, stretch } from './useStretch'
 
 export type Numbers = Schema<'Numbers'>
 export type Compared = Schema<'Compared'>
@@ -19,19 +19,20 @@ export interface Seen {
   at: number // µs UTC, newest picture
   heard: number // ms, when this page heard of it
   looking: boolean
-  people: Record<string, number>
-  people_in_minute: Record<string, number>
+  people: Record<string, number> | null // null: nobody is looking, so that nobody knows
+  people_in_minute: Record<string, number> | null
 }
 
 const SILENT = 12_000 // ms without counts: the camera is not looking, or nobody tells
+const ASKED = 45_000 // ms: the same of what was asked for every half minute
 const isCounts = (value: unknown): value is Record<string, number> => typeof value === 'object' && value !== null
 
-export const breaches = (counts: Record<string, number> | undefined): number => (counts?.none ?? 0) + (counts?.incorrect ?? 0)
-export const decided = (counts: Record<string, number> | undefined): number => breaches(counts) + (counts?.worn ?? 0)
+export const breaches = (counts: Record<string, number> | null | undefined): number => (counts?.none ?? 0) + (counts?.incorrect ?? 0)
+export const decided = (counts: Record<string, number> | null | undefined): number => breaches(counts) + (counts?.worn ?? 0)
 
 export function useZone() {
   const place = usePlace()
-  return computed(() => place.current?.time_zone || viewerZone())
+  return computed(() => place.zone)
 }
 
 /** Camera by camera, who is in front of it now; moves with the live feed. */
@@ -58,7 +59,8 @@ export function useNow() {
         const newer = told.get(row.id)
         const seen: Seen = newer && newer.at >= row.at ? newer : { ...row, heard: asked }
         // without a word for a while, what was there is not what is there
-        return live.now - seen.heard > Math.max(SILENT, newer ? 0 : 45_000) ? { ...seen, looking: false, people: {} } : seen
+        const silent = !seen.looking || live.now - seen.heard > (newer ? SILENT : ASKED)
+        return silent ? { ...seen, looking: false, people: null, people_in_minute: null } : seen
       })
   })
   return { ...query, cameras }

@@ -1,10 +1,13 @@
 // Episodes: what is asked for (in the address), the list by pages, one with its evidence, and the steps one can take.
-import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from '@tanstack/vue-query'
-import { computed, type ComputedRef, onScopeDispose, ref, type Ref } from 'vue'
+import { useMutation, useQuery, useQueryClient } from '@tanstack/vue-query'
+import { computed, type ComputedRef, type Ref } from 'vue'
 import { type LocationQuery, useRoute, useRouter } from 'vue-router'
 
 import { api, got, type Schema } from '@/api/client'
+import { midnight } from '@/wall'
 
+import { useClock } from './useClock'
+import { useCursor } from './useCursor'
 import { usePlace } from './usePlace'
 
 export type Episode = Omit<Schema<'EpisodeWhole'>['episode'], 'place'> & { place: number[] | null }
@@ -66,20 +69,12 @@ export function read(query: LocationQuery): Wanted {
   }
 }
 
-/** Milliseconds since midnight on the clock of a time zone. */
-export function sinceMidnight(now: number, zone: string | undefined): number {
-  const parts = new Intl.DateTimeFormat('en-GB', { timeZone: zone, hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' })
-    .formatToParts(now)
-  const of = (type: string): number => Number(parts.find((part) => part.type === type)?.value ?? 0)
-  return ((of('hour') * 60 + of('minute')) * 60 + of('second')) * 1_000 + (now % 1_000)
-}
-
 /** Begin and end of what is wanted, µs. */
-export function stretch(wanted: Wanted, now: number, zone: string | undefined): [number, number] {
+export function stretch(wanted: Wanted, now: number, zone: string): [number, number] {
   const end = wanted.until ?? now * 1_000
   if (wanted.range === 'own') return [wanted.since ?? Math.max(0, end - SECONDS.day * 1e6), end]
-  const ms = wanted.range === 'today' ? sinceMidnight(now, zone) : SECONDS[wanted.range] * 1_000
-  return [(now - ms) * 1_000, end]
+  const from = wanted.range === 'today' ? midnight(now, zone) : now - SECONDS[wanted.range] * 1_000
+  return [from * 1_000, end]
 }
 
 export function useWanted() {
@@ -102,7 +97,7 @@ export function useWanted() {
   /** For the server; a range that moves begins where it begins now. */
   function params(now = Date.now()): Record<string, string | number> {
     const { range, since, until, ...rest } = wanted.value
-    const [from] = stretch(wanted.value, now, place.current?.time_zone)
+    const [from] = stretch(wanted.value, now, place.zone)
     const all = { ...rest, since: Math.floor(from), until: range === 'own' ? until : undefined }
     return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as Record<string, string | number>
   }
@@ -111,20 +106,17 @@ export function useWanted() {
 
 export type Asking = ReturnType<typeof useWanted>
 
-const PAGE = 50
-export const DRAWN = 500 // most marks of the timeline, the newest
+const DRAWN = 500 // most episodes that the timeline draws one by one; more are counted
+const BINS = 160 // stretches in which they are counted then
 
 export function useEpisodes({ wanted, params }: Asking) {
-  const list = useInfiniteQuery({
-    queryKey: computed(() => ['episodes', 'list', wanted.value]),
-    initialPageParam: undefined as string | undefined,
-    queryFn: ({ pageParam }: { pageParam: string | undefined }) =>
-      got(api.GET('/v1/episodes', { params: { query: { ...params(), limit: PAGE, cursor: pageParam } } })),
-    getNextPageParam: (page) => page.next ?? undefined,
-  })
-  const episodes = computed<Episode[]>(() => (list.data.value?.pages ?? []).flatMap((page) => page.items))
-  return { ...list, episodes }
+  return useCursor<Episode>(
+    computed(() => ['episodes', 'list', wanted.value]),
+    (cursor, limit) => got(api.GET('/v1/episodes', { params: { query: { ...params(), limit, cursor } } })),
+  )
 }
+
+export type Pile = Schema<'Pile'>
 
 export interface Outage {
   camera: string
@@ -132,17 +124,22 @@ export interface Outage {
   end: number
 }
 
-/** Everything of the stretch for the timeline: marks, and when cameras did not look. */
+/** Everything of the stretch for the timeline: each episode, or of many how many; and when cameras did not look. */
 export function useTimeline({ wanted, params }: Asking) {
   const place = usePlace()
-  const now = ref(Date.now())
-  const clock = setInterval(() => (now.value = Date.now()), 10_000)
-  onScopeDispose(() => clearInterval(clock))
-  const bounds = computed(() => stretch(wanted.value, now.value, place.current?.time_zone))
-  const marks = useQuery({
-    queryKey: computed(() => ['episodes', 'timeline', wanted.value]),
-    queryFn: () => got(api.GET('/v1/episodes', { params: { query: { ...params(), limit: DRAWN } } })),
+  const now = useClock()
+  const bounds = computed(() => stretch(wanted.value, now.value, place.zone))
+  const counts = useQuery({
+    queryKey: computed(() => ['episodes', 'counts', wanted.value]),
+    queryFn: async () => {
+      const counted = await got(api.GET('/v1/episodes/counts', { params: { query: { ...params(), bins: BINS } } }))
+      const few = counted.episodes <= DRAWN
+      const each = few ? (await got(api.GET('/v1/episodes', { params: { query: { ...params(), limit: DRAWN } } }))).items : []
+      return { ...counted, each: each as Episode[], few }
+    },
   })
+  const marks = computed(() => counts.data.value?.each ?? [])
+  const piles = computed(() => (counts.data.value && !counts.data.value.few ? counts.data.value : null))
   const gaps = useQuery({
     queryKey: computed(() => ['episodes', 'gaps', wanted.value.site, wanted.value.camera, wanted.value.range, wanted.value.since, wanted.value.until]),
     queryFn: () => {
@@ -153,7 +150,7 @@ export function useTimeline({ wanted, params }: Asking) {
     },
   })
   const outages = computed<Outage[]>(() => gaps.data.value?.items ?? [])
-  return { bounds, marks, outages }
+  return { now, bounds, marks, piles, outages, moreOutages: computed(() => !!gaps.data.value?.next) }
 }
 
 export function useEpisode(id: Ref<string | undefined> | ComputedRef<string | undefined>) {

@@ -4,11 +4,11 @@ import { computed, type MaybeRefOrGetter, type Ref, shallowReactive, toValue } f
 
 import { api, got, type Schema } from '@/api/client'
 
-import { useCursor } from './useCursor'
+import { everyPage, useCursor } from './useCursor'
 import { micros } from './useFormat'
 import { useHear } from './useLive'
 import { usePlace } from './usePlace'
-import { viewerZone } from './useStretch'
+import { type Range, stretch } from './useStretch'
 
 export type Inspection = Schema<'Brief'>
 export type Round = Schema<'Planned'>
@@ -19,8 +19,7 @@ export interface InspectionFilter {
   state?: Standing
   mine?: boolean
   round?: string
-  since?: number // µs
-  until?: number // µs
+  range?: Range // that ends now
 }
 const DAY = 86_400_000 // ms
 
@@ -36,7 +35,11 @@ export function useInspections(filter: Ref<InspectionFilter>) {
   })
   const list = useCursor<Inspection>(
     computed(() => ['inspections', 'list', place.filter ?? '', filter.value]),
-    (cursor) => got(api.GET('/v1/inspections', { params: { query: { site: place.filter, ...filter.value, cursor } } })),
+    (cursor, limit) => {
+      const { range, ...rest } = filter.value
+      const since = range && stretch(range, place.zone).since
+      return got(api.GET('/v1/inspections', { params: { query: { site: place.filter, ...rest, since, cursor, limit } } }))
+    },
   )
   return { ...list, heard }
 }
@@ -75,7 +78,7 @@ export function useInspectionStatistics() {
       const until = Math.ceil(Date.now() / 60_000) * 60_000
       const query = { site: place.filter, since: micros(until - 30 * DAY), until: micros(until) }
       return Promise.all([
-        got(api.GET('/v1/statistics/inspections', { params: { query: { ...query, bucket: 'day', tz: place.current?.time_zone || viewerZone() } } })),
+        got(api.GET('/v1/statistics/inspections', { params: { query: { ...query, bucket: 'day', tz: place.zone } } })),
         got(api.GET('/v1/statistics/users', { params: { query: { ...query, limit: 3 } } })),
       ])
     },
@@ -91,16 +94,7 @@ export function useRounds() {
   const anew = (): Promise<void> => queries.invalidateQueries({ queryKey: ['rounds'] })
   const list = useQuery({
     queryKey: computed(() => ['rounds', 'list', place.filter ?? '']),
-    queryFn: async () => {
-      const all: Round[] = []
-      let cursor: string | undefined
-      do {
-        const some: { items: Round[]; next?: string | null } = await got(api.GET('/v1/rounds', { params: { query: { site: place.filter, limit: 500, cursor } } }))
-        all.push(...some.items)
-        cursor = some.next ?? undefined
-      } while (cursor)
-      return all
-    },
+    queryFn: () => everyPage<Round>((cursor) => got(api.GET('/v1/rounds', { params: { query: { site: place.filter, limit: 500, cursor } } }))),
   })
   const rounds = computed(() => list.data.value ?? [])
   return {

@@ -6,7 +6,6 @@ import { computed, type MaybeRefOrGetter, type Ref, toValue } from 'vue'
 import { api, got, multipart, type Schema } from '@/api/client'
 
 import { useCursor } from './useCursor'
-import { useHear } from './useLive'
 
 export type Person = Schema<'PersonView'>
 export type NewPerson = Schema<'NewPerson'>
@@ -24,7 +23,7 @@ export const isPerson = (id: string): boolean => /^[0-9a-f]{32}$/.test(id)
 export function usePeople(filter: Ref<{ site?: string; name?: string }>) {
   return useCursor<Person>(
     computed(() => ['people', 'list', filter.value]),
-    (cursor) => got(api.GET('/v1/people', { params: { query: { ...filter.value, cursor, limit: 50 } } })),
+    (cursor, limit) => got(api.GET('/v1/people', { params: { query: { ...filter.value, cursor, limit } } })),
   )
 }
 
@@ -47,13 +46,11 @@ export function useHistory(id: MaybeRefOrGetter<string>) {
 }
 
 export function useRecognised(person: MaybeRefOrGetter<string>) {
-  const queries = useQueryClient()
-  const list = useCursor<Schema<'RecognisedView'>>(
+  return useCursor<Schema<'RecognisedView'>>(
     computed(() => ['recognised', toValue(person)]),
-    (cursor) => got(api.GET('/v1/recognised', { params: { query: { person: toValue(person), cursor, limit: 20 } } })),
+    (cursor, limit) => got(api.GET('/v1/recognised', { params: { query: { person: toValue(person), cursor, limit } } })),
+    true, 20,
   )
-  useHear(['person.recognised', 'watchlist.hit'], () => void queries.invalidateQueries({ queryKey: ['recognised'] }))
-  return list
 }
 
 export function usePersonChanges() {
@@ -100,7 +97,7 @@ export function useWatchLists() {
 export function useDecided(subject: MaybeRefOrGetter<string | undefined> = undefined) {
   return useCursor<Decision>(
     computed(() => ['decisions', toValue(subject) ?? '']),
-    (cursor) => got(api.GET('/v1/decisions', { params: { query: { subject: toValue(subject), cursor, limit: 50 } } })),
+    (cursor, limit) => got(api.GET('/v1/decisions', { params: { query: { subject: toValue(subject), cursor, limit } } })),
   )
 }
 
@@ -108,7 +105,8 @@ export function useErasures() {
   const queries = useQueryClient()
   const list = useCursor<Erasure>(
     computed(() => ['erasures']),
-    (cursor) => got(api.GET('/v1/erasures', { params: { query: { cursor, limit: 20 } } })),
+    (cursor, limit) => got(api.GET('/v1/erasures', { params: { query: { cursor, limit } } })),
+    true, 20,
   )
   async function erase(wish: ErasureWish): Promise<Erasure> {
     const done = await got(api.POST('/v1/erasures', { body: wish }))

@@ -4,14 +4,16 @@ import { computed, type MaybeRefOrGetter, toValue } from 'vue'
 
 import { api, got, multipart, Problem, type Schema } from '@/api/client'
 
+import { everyPage } from './useCursor'
+
 export type Plan = Schema<'PlanView'>
 
 /** Of a site; of every site when none is named. */
 export function usePlans(site: MaybeRefOrGetter<string | undefined>) {
   const query = useQuery({
     queryKey: computed(() => ['plans', toValue(site) ?? '']),
-    queryFn: async () =>
-      (await got(api.GET('/v1/plans', { params: { query: { site: toValue(site) || undefined, limit: 500 } } }))).items,
+    queryFn: () =>
+      everyPage<Plan>((cursor) => got(api.GET('/v1/plans', { params: { query: { site: toValue(site) || undefined, limit: 500, cursor } } }))),
   })
   return { ...query, plans: computed<Plan[]>(() => query.data.value ?? []) }
 }

@@ -4,7 +4,7 @@ import { computed, type Ref, shallowReactive } from 'vue'
 
 import { api, got, type Schema } from '@/api/client'
 
-import { useCursor } from './useCursor'
+import { everyPage, useCursor } from './useCursor'
 import { useHear } from './useLive'
 import { usePlace } from './usePlace'
 
@@ -29,7 +29,7 @@ export function useReplays() {
   })
   const list = useCursor<Replay>(
     computed(() => ['replays', 'list', place.filter ?? '']),
-    (cursor) => got(api.GET('/v1/replays', { params: { query: { site: place.filter, cursor } } })),
+    (cursor, limit) => got(api.GET('/v1/replays', { params: { query: { site: place.filter, cursor, limit } } })),
   )
   return { ...list, progressOf: (run: Replay): Progress => (isOver(run.state) ? run.progress : told.get(run.id) ?? run.progress) }
 }
@@ -46,7 +46,7 @@ export function useReplayOptions(site: Ref<string>, wanted: Ref<boolean>) {
 export function usePolicyVersions(site: Ref<string>) {
   return useQuery({
     queryKey: computed(() => ['policies', 'versions', site.value]),
-    queryFn: async () => (await got(api.GET('/v1/policies', { params: { query: { site: site.value, limit: 100 } } }))).items,
+    queryFn: () => everyPage<Schema<'PolicyView'>>((cursor) => got(api.GET('/v1/policies', { params: { query: { site: site.value, limit: 500, cursor } } }))),
     enabled: computed(() => site.value !== ''),
   })
 }
@@ -69,7 +69,7 @@ export function useReplayDiff(id: Ref<string>, against: Ref<string>, kind: Ref<K
     queryFn: () => ask(1),
     enabled: done,
   })
-  const list = useCursor(computed(() => ['differences', 'list', id.value, against.value, kind.value]), (cursor) => ask(20, cursor), done)
+  const list = useCursor(computed(() => ['differences', 'list', id.value, against.value, kind.value]), (cursor, limit) => ask(limit, cursor), done, 20)
   return { totals, list }
 }
 

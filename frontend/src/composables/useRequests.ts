@@ -12,7 +12,7 @@ export type Standing = '' | 'open' | 'granted' | 'refused' | 'withdrawn' | 'ende
 export function useRequests(inbox: Ref<boolean>, standing: Ref<Standing>) {
   return useCursor<Asked>(
     computed(() => ['requests', inbox.value ? 'inbox' : 'mine', standing.value]),
-    (cursor) => got(api.GET('/v1/requests', { params: { query: { inbox: inbox.value, state: standing.value, cursor } } })),
+    (cursor, limit) => got(api.GET('/v1/requests', { params: { query: { inbox: inbox.value, state: standing.value, cursor, limit } } })),
   )
 }
 

@@ -15,16 +15,21 @@ export interface Wanted {
   order: 'chance' | 'newest'
 }
 
-export function search(wanted: Wanted) {
+/** Most matches of an answer. */
+export const MOST = 50
+
+export function search(wanted: Wanted, signal?: AbortSignal) {
   const { picture, like, face, site, camera, ...rest } = wanted
   if (picture) {
     return got(api.POST('/v1/search/upload', {
       body: { picture: '', ...rest }, // what is sent is the form below: the generated type says string for a file
-      bodySerializer: () => multipart({ picture, face, site, camera, ...rest }),
+      bodySerializer: () => multipart({ picture, face, site, camera, limit: MOST, ...rest }),
+      signal,
     }))
   }
   return got(api.POST('/v1/search', {
-    body: { like: like ?? '', sites: site ? [site] : [], cameras: camera ? [camera] : [], ...rest },
+    body: { like: like ?? '', sites: site ? [site] : [], cameras: camera ? [camera] : [], limit: MOST, ...rest },
+    signal,
   }))
 }
 

@@ -3,15 +3,20 @@ import { defineStore } from 'pinia'
 import { computed, ref } from 'vue'
 
 import { api, got, Problem, type Schema } from '@/api/client'
+import { forgetOthers } from '@/kept'
 
 export const useSession = defineStore('session', () => {
   const me = ref<Schema<'Me'> | null>(null)
   const known = ref(false) // whether the server was asked
 
+  function take(user: Schema<'Me'>): void {
+    forgetOthers(user.id)
+    me.value = user
+  }
   /** True when somebody is logged in. Throws a Problem when the server cannot be asked. */
   async function ask(): Promise<boolean> {
     try {
-      me.value = await got(api.GET('/v1/me'))
+      take(await got(api.GET('/v1/me')))
     } catch (error) {
       if (!(error instanceof Problem && error.status === 401)) throw error
       me.value = null
@@ -20,16 +25,17 @@ export const useSession = defineStore('session', () => {
     return me.value !== null
   }
   async function login(name: string, password: string): Promise<void> {
-    me.value = (await got(api.POST('/v1/login', { body: { name, password, language: null } }))).me
+    take((await got(api.POST('/v1/login', { body: { name, password, language: null } }))).me)
     known.value = true
   }
   async function logout(): Promise<void> {
     await api.POST('/v1/logout').catch(() => undefined) // whatever the server says, this page forgets
+    forgetOthers('')
     me.value = null
   }
 
   const permissions = computed(() => new Set(me.value?.permissions ?? []))
-  /** Whether `permission` (module.action) holds: anywhere, at a site, or for a camera of it. */
+  /** Whether `permission` (module.action) holds: anywhere, at a site ('': everywhere), or for a camera of it. */
   function may(permission: string, site?: string, camera?: string): boolean {
     if (site === undefined) return permissions.value.has(permission)
     return (me.value?.rights ?? []).some(

@@ -4,13 +4,15 @@ import { computed, type MaybeRefOrGetter, toValue } from 'vue'
 
 import { api, got, Problem, type Schema } from '@/api/client'
 
+import { everyPage } from './useCursor'
+
 export type Policy = Schema<'PolicyView'>
 export type Rule = Schema<'Rule'>
 
 export function usePolicies(site: MaybeRefOrGetter<string>) {
   const query = useQuery({
     queryKey: computed(() => ['policies', toValue(site)]),
-    queryFn: async () => (await got(api.GET('/v1/policies', { params: { query: { site: toValue(site), limit: 100 } } }))).items,
+    queryFn: () => everyPage<Policy>((cursor) => got(api.GET('/v1/policies', { params: { query: { site: toValue(site), limit: 500, cursor } } }))),
     enabled: computed(() => toValue(site) !== ''),
   })
   return { ...query, policies: computed<Policy[]>(() => query.data.value ?? []) }

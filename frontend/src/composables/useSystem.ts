@@ -37,5 +37,5 @@ export function useRetention(enabled: Ref<boolean>) {
   }
 }
 export function useErasures(enabled: Ref<boolean>) {
-  return useCursor<Schema<'ErasureView'>>(computed(() => ['erasures']), (cursor) => got(api.GET('/v1/erasures', { params: { query: { cursor } } })), enabled)
+  return useCursor<Schema<'ErasureView'>>(computed(() => ['erasures']), (cursor, limit) => got(api.GET('/v1/erasures', { params: { query: { cursor, limit } } })), enabled, 20)
 }

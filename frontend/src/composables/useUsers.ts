@@ -11,7 +11,7 @@ export type User = Schema<'UserView'>
 export function useUsers(q: Ref<string>) {
   return useCursor<User>(
     computed(() => ['users', 'list', q.value]),
-    (cursor) => got(api.GET('/v1/users', { params: { query: { q: q.value, cursor, limit: 100 } } })),
+    (cursor, limit) => got(api.GET('/v1/users', { params: { query: { q: q.value, cursor, limit } } })),
   )
 }
 export function usePermissions() {
@@ -47,6 +47,6 @@ export interface AuditFilter {
 export function useAudit(filter: Ref<AuditFilter>) {
   return useCursor<Schema<'Entry'>>(
     computed(() => ['audit', { ...filter.value }]),
-    (cursor) => got(api.GET('/v1/audit', { params: { query: { ...filter.value, cursor, limit: 100 } } })),
+    (cursor, limit) => got(api.GET('/v1/audit', { params: { query: { ...filter.value, cursor, limit } } })),
   )
 }

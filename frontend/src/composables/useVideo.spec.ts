@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 
-import { stretch, midnight } from './useStretch'
+import { stretch } from './useStretch'
 import { between } from './useVideo'
 
 const face = (x: number, track?: string) => ({ box: [x, 0, x + 0.1, 0.2], state: 'worn', score: 1, track })
@@ -20,7 +20,7 @@ describe('boxes of a picture', () => {
 describe('stretches', () => {
   it('begin the day at midnight where the cameras are', () => {
     const now = Date.UTC(2026, 10, 23, 20, 15, 5, 400)
-    expect(new Date(midnight('Asia/Shanghai', now)).toISOString()).toBe('2026-11-23T16:00:00.000Z')
+    expect(new Date(stretch('today', 'Asia/Shanghai', now).since / 1_000).toISOString()).toBe('2026-11-23T16:00:00.000Z')
     expect(stretch('hour', 'UTC', now)).toEqual({ since: (now - 3_600_000) * 1_000, until: now * 1_000 })
   })
 })
