@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -32,8 +32,12 @@ from api.waiting import waits
 from pipeline import likeness
 from pipeline.settings import Settings
 
-HITS = 400  # faces taken from Milvus, of which visitors are made
+# Faces taken from Milvus with a mask and without, of which visitors are made: the next number when that many are as
+# alike as was asked for. The last is the most that Milvus gives at once: one person on fifty tracks a day, five looks
+# each, fills it in two months, and the vectors are kept for one.
+PAGES = (1_000, 4_000, 16_384)
 TOGETHER = 3  # most alike looks of a visitor whose mean is judged, as when routes are joined
+JUDGED = 200  # visitors whose other looks are fetched at once: a longer filter costs more than another search
 BODY = uploads.MOST_BYTES + (64 << 10)  # bytes of a form
 BASE64 = uploads.MOST_BYTES * 4 // 3 + (64 << 10)  # bytes of JSON with a picture in it
 CameraId = Annotated[str, Meta(max_length=63, pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -117,6 +121,9 @@ class SearchAnswer(msgspec.Struct):
     people: list[EnrolledMatch]
     searched: int  # visitors' tracks in that time and place
     models: dict[str, str]
+    complete: bool = True  # false: more looks than `most` are as alike as was asked for, and `reason` says so
+    reason: str = ""
+    most: int = PAGES[-1]  # looks with a mask, and without, that are looked at: the most alike ones
 
 
 @post("/search", opt=needs("people.run", kept=False), status_code=200, request_max_body_size=BASE64,
@@ -166,33 +173,91 @@ def _by_face(db: Session, who: Who, settings: Settings, eyes: Sight, asked: Sear
     if found is None or not who.may("people.run", found[1].site, found[1].camera):
         raise missing("face with a vector", asked.like)
     space, hit, vector = found
+    if _hidden(db, [hit]):
+        raise missing("face with a vector", asked.like)
     return _search(db, who, settings, space, vector, hit.masked, asked)
 
 
-    if _hidden(db, [hit]):
-        raise missing("face with a vector", asked.like)
 def _search(db: Session, who: Who, settings: Settings, space: str, vector: NDArray[np.float32], masked: bool,
             asked: SearchAsked) -> SearchAnswer:
-    where = _where(who, asked)
-    hits = vectors.store(settings).search(space, vector, HITS, where) if where is not None else []
+    where, store = _where(who, asked), vectors.store(settings)
+    hits, short = _alike(store, space, vector, masked, where, asked.least) if where is not None else ([], [])
+    hidden = _hidden(db, hits)
+    hits = [hit for hit in hits if (hit.site, hit.camera) not in hidden]
     searched = _searched(db, who, asked)
     known = visitors.links(db)
     owner = visitors.of_tracks(db, known, {hit.track for hit in hits if hit.track})
-    hidden = _hidden(db, hits)
-    hits = [hit for hit in hits if (hit.site, hit.camera) not in hidden]
     groups: defaultdict[str, list[Hit]] = defaultdict(list)
     for hit in hits:
         groups[owner.get(hit.track) or hit.face].append(hit)
-    matches = [match for visitor, those in groups.items()
-               if (match := _match(visitor, those, masked, searched)).chance >= asked.least]
-    matches.sort(key=(lambda m: (-m.chance, -m.cosine, -m.at)) if asked.order == "chance" else lambda m: -m.until)
-    del matches[asked.limit:]
+
+    def others(tracks: set[str]) -> list[Hit]:
+        return store.search(space, vector, PAGES[-1], _both(where or "", f"track in {vectors.quoted(tracks)}"))
+
+    matches = _matches(groups, others, masked, searched, asked)
     _complete(db, who, known, matches)
     people = [each for each in _enrolled(db, who, space, vector, masked) if each.chance >= asked.least][:10]
     audit.write(db, who.id, "people.search", asked.like, address=who.address, matches=len(matches),
                 people=[each.person for each in people], since=asked.since, until=asked.until, sites=asked.sites[:20],
                 cameras=asked.cameras[:20])
-    return SearchAnswer(None, None, matches, people, searched, {})
+    answer = SearchAnswer(None, None, matches, people, searched, {}, most=PAGES[-1])
+    if short:
+        answer.complete, answer.reason = False, (
+            f"more than {PAGES[-1]:,} looks {' and '.join(short)} are as alike as was asked for, and only the most "
+            "alike of them were looked at: ask for a shorter time, fewer cameras or a higher chance")
+    return answer
+
+
+def _alike(store: vectors.Vectors, space: str, vector: NDArray[np.float32], masked: bool, where: str, least: float
+           ) -> tuple[list[Hit], list[str]]:
+    """Every look that by itself is as alike as was asked for; and of which kind there are more. With a mask and without
+    each has its own measure: the greater cosines of the one must not push out the other."""
+    found: list[Hit] = []
+    short: list[str] = []
+    for covered, name in ((False, "without a mask"), (True, "with a mask")):
+        kind = int(masked) + int(covered)
+        for most in PAGES:
+            hits = store.search(space, vector, most, _both(where, f"masked == {str(covered).lower()}"))
+            if len(hits) < most or likeness.chance(hits[-1].cosine, kind) < least:
+                break
+        else:
+            short.append(name)
+        found += [hit for hit in hits if likeness.chance(hit.cosine, kind) >= least]
+    return found, short
+
+
+def _both(one: str, other: str) -> str:
+    return f"{one} and {other}" if one else other
+
+
+def _matches(groups: Mapping[str, Sequence[Hit]], others: Callable[[set[str]], list[Hit]], masked: bool, searched: int,
+             asked: SearchAsked) -> list[Match]:
+    """The visitors that were asked for, in the order that was asked for. `groups`: their alike looks; `others`: all
+    looks at tracks. A visitor is judged by several looks, also when some of them are less alike: it can only be less
+    likely with these, so that nobody is judged who would be left out in any case."""
+    def order(match: Match) -> tuple[float, ...]:
+        return (-match.chance, -match.cosine, -match.at) if asked.order == "chance" else (-match.until, -match.cosine)
+
+    waiting = sorted((_match(visitor, hits, hits, masked, searched) for visitor, hits in groups.items()), key=order)
+    found: list[Match] = []
+    for begin in range(0, len(waiting), JUDGED):
+        some = waiting[begin : begin + JUDGED]
+        if len(found) >= asked.limit and order(found[asked.limit - 1]) <= order(some[0]):
+            break
+        more: defaultdict[str, list[Hit]] = defaultdict(list)
+        few = [match for match in some if sum(
+            int(hit.masked) == match.masked - int(masked) for hit in groups[match.visitor]) < TOGETHER]
+        if tracks := {track for match in few for track in match.tracks}:
+            for hit in others(tracks):
+                more[hit.track].append(hit)
+        for match in some:
+            alike = groups[match.visitor]
+            looks = {hit.face: hit for hit in (*alike, *(hit for track in match.tracks for hit in more[track]))}
+            judged = _match(match.visitor, alike, list(looks.values()), masked, searched)
+            if judged.chance >= asked.least:
+                found.append(judged)
+        found.sort(key=order)
+    return found[: asked.limit]
 
 
 def _where(who: Who, asked: SearchAsked) -> str | None:
@@ -212,15 +277,15 @@ def _where(who: Who, asked: SearchAsked) -> str | None:
     return " and ".join(parts)
 
 
-def _searched(db: Session, who: Who, asked: SearchAsked) -> int:
-    query = select(func.count()).select_from(Sighting).where(
-        who.scope("people.run").where(Sighting.site, Sighting.camera), Sighting.end >= asked.since,
 def _hidden(db: Session, hits: Sequence[Hit]) -> set[tuple[str, str]]:
     """Places of which no vector is kept any more; the last ones are on their way out."""
     now = privacy.now_of(db, {(hit.site, hit.camera) for hit in hits})
     return {place for place, allowed in now.items() if allowed == "anonymous"}
 
 
+def _searched(db: Session, who: Who, asked: SearchAsked) -> int:
+    query = select(func.count()).select_from(Sighting).where(
+        who.scope("people.run").where(Sighting.site, Sighting.camera), Sighting.end >= asked.since,
         Sighting.start < asked.until, Sighting.privacy != "anonymous")
     if asked.sites:
         query = query.where(Sighting.site.in_(asked.sites))
@@ -229,20 +294,21 @@ def _hidden(db: Session, hits: Sequence[Hit]) -> set[tuple[str, str]]:
     return db.scalar(query) or 0
 
 
-def _match(visitor: str, hits: Sequence[Hit], masked: bool, searched: int) -> Match:
-    """The looks of one visitor together: the mean of the most alike ones that have as many masks as the best."""
-    cosines = np.array([[hit.cosine for hit in hits]], np.float32)
-    level = likeness.levelled(cosines, np.array([masked]), np.array([hit.masked for hit in hits]))[0]
-    best = hits[int(level.argmax())]
+def _match(visitor: str, alike: Sequence[Hit], looks: Sequence[Hit], masked: bool, searched: int) -> Match:
+    """What is told of a visitor's alike looks, and how likely all their looks are together: the mean of the most alike
+    ones that have as many masks as the best."""
+    cosines = np.array([[hit.cosine for hit in alike]], np.float32)
+    level = likeness.levelled(cosines, np.array([masked]), np.array([hit.masked for hit in alike]))[0]
+    best = alike[int(level.argmax())]
     kind = int(masked) + int(best.masked)
-    alike = sorted((hit.cosine for hit in hits if hit.masked == best.masked), reverse=True)[:TOGETHER]
-    mean = sum(alike) / len(alike)
+    most = sorted((hit.cosine for hit in looks if hit.masked == best.masked), reverse=True)[:TOGETHER]
+    mean = sum(most) / len(most)
     return Match(
         visitor, round(likeness.chance(mean, kind), 4),
         float(f"{likeness.false_matches(mean, kind) * max(1, searched):.3g}"), round(best.cosine, 4), kind, best.face,
-        False, best.site, best.camera, best.at, min(hit.at for hit in hits), max(hit.at for hit in hits),
-        list(dict.fromkeys(hit.camera for hit in sorted(hits, key=lambda h: h.at))),
-        sorted({hit.track for hit in hits if hit.track}), len(hits), [])
+        False, best.site, best.camera, best.at, min(hit.at for hit in alike), max(hit.at for hit in alike),
+        list(dict.fromkeys(hit.camera for hit in sorted(alike, key=lambda h: h.at))),
+        sorted({hit.track for hit in alike if hit.track}), len(alike), [])
 
 
 def _complete(db: Session, who: Who, known: visitors.Links, matches: list[Match]) -> None:
