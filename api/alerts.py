@@ -7,14 +7,14 @@ table: so an episode makes one alert, also after a crash, a replay, or when its 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, and_, any_, delete, exists, func, or_, select, text, true, update
+from sqlalchemy import ColumnElement, Select, and_, any_, delete, exists, func, or_, select, text, true, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from api import live
 from api.db import made_id
@@ -22,10 +22,12 @@ from api.tables.alerts import Alert, AlertRule
 from api.tables.cameras import CameraRow, CameraState
 from api.tables.deliveries import Delivery
 from api.tables.episodes import EpisodeReview, EpisodeRow, EvidenceRow
+from api.tables.offsets import Offset
 from api.tables.people import PersonRow, WatchList
 from api.tables.recognised import Recognised
 from api.tables.sightings import FaceRow
 from api.tables.sites import Site
+from pipeline.capture import bare
 
 WATCHED = "watch!"  # before the id of what was recognised
 LOCK = 7_041_005  # advisory: one process decides at a time; sending is shared
@@ -46,19 +48,22 @@ def judge(session: Session, now: int | None = None) -> int:
         select(AlertRule).where(AlertRule.enabled).order_by(AlertRule.position, AlertRule.id)).all()
     made = 0
     for rule in rules:
-        made += {"episode": _episodes, "camera": _cameras, "person": _people}[rule.kind](session, rule, now)
+        if rule.kind == "camera":
+            made += _cameras(session, rule, now, [each.id for each in rules])
+        else:
+            made += {"episode": _episodes, "person": _people}[rule.kind](session, rule, now)
     return made + _spared(session) + _ended(session, now) + _escalated(session, now)
+
+
+def quiet(session: Session) -> None:
+    """Until the transaction ends nothing is decided: of whom it removes nobody is told meanwhile."""
+    session.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
 
 
 # -- episodes --------------------------------------------------------------------------------------------------------
 
 
 def _episodes(session: Session, rule: AlertRule, now: int) -> int:
-def quiet(session: Session) -> None:
-    """Until the transaction ends nothing is decided: of whom it removes nobody is told meanwhile."""
-    session.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-
-
     """Episodes that fit and have made no alert yet."""
     row, since = EpisodeRow, max(_micros(rule.since), now - round(rule.latest * SECOND))
     query = select(row).where(
@@ -73,8 +78,8 @@ def quiet(session: Session) -> None:
         query = query.where(row.zone.in_(rule.zones))
     if rule.states:
         query = query.where(row.state.in_(rule.states))
-    found = [each for each in session.scalars(query.order_by(row.start, row.id).limit(MOST))
-             if open_at(rule.hours, rule.timezone, each.start)]
+    ids = _in_hours(session, query, rule, row.start, row.id)
+    found = session.scalars(select(row).where(row.id.in_(ids)).order_by(row.start, row.id)).all()
     names = camera_names(session, {camera for each in found for camera in each.cameras})
     made = 0
     for each in found:
@@ -105,6 +110,20 @@ def open_at(hours: Sequence[dict[str, Any]], timezone: str, at: int) -> bool:
     return False
 
 
+def _in_hours(session: Session, query: Select[Any], rule: AlertRule, start: InstrumentedAttribute[int],
+              id_: InstrumentedAttribute[str]) -> list[str]:
+    """Of what a query finds, the first that are within the rule's hours: page by page, since however much lies outside
+    of them, and is found again each time, what comes after it has its turn."""
+    query, found, last = query.with_only_columns(start, id_).order_by(start, id_).limit(MOST), list[str](), (-1, "")
+    while len(found) < MOST:
+        page = session.execute(query.where(tuple_(start, id_) > last)).all()
+        found += [each for at, each in page if open_at(rule.hours, rule.timezone, at)]
+        if len(page) < MOST:
+            break
+        last = page[-1][0], page[-1][1]
+    return found[:MOST]
+
+
 def _picture(session: Session, episode: str) -> str:
     return session.scalar(select(EvidenceRow.picture).where(
         EvidenceRow.episode == episode, EvidenceRow.rank >= 0, EvidenceRow.picture != "")
@@ -114,30 +133,59 @@ def _picture(session: Session, episode: str) -> str:
 # -- cameras ---------------------------------------------------------------------------------------------------------
 
 
-def _cameras(session: Session, rule: AlertRule, now: int) -> int:
-    """Cameras that should run and have not for long enough, or of which nothing was heard."""
+def _cameras(session: Session, rule: AlertRule, now: int, rules: Collection[str]) -> int:
+    """Cameras that should run and have not for long enough, or of which nothing was heard, also because no worker ever
+    took them. `rules`: those that are switched on; an outage about which one of them keeps quiet is its own."""
+    known = min(now, _folded(session))
+    if not known or not open_at(rule.hours, rule.timezone, now):
+        return 0
     state, wish = CameraState, CameraRow
-    silent = now - round(max(SILENT, rule.seconds) * SECOND)
-    down = and_(state.state.in_(("down", "connecting")), state.since <= now - round(rule.seconds * SECOND))
-    query = select(wish, state).join(state, state.id == wish.id).where(
-        wish.running, or_(down, and_(state.state != "ended", state.at <= silent)),
-        ~exists().where(Alert.kind == "camera", Alert.ended.is_(None), wish.id == any_(Alert.cameras)))
+    # a state from before the wish says nothing of how the wish fares
+    heard = func.greatest(func.coalesce(state.at, 0), wish.wished)
+    down = and_(state.state.in_(("down", "connecting")), state.at >= wish.wished,
+                state.since <= known - round(rule.seconds * SECOND))
+    silent = and_(func.coalesce(state.state, "") != "ended",
+                  heard <= known - round(max(SILENT, rule.seconds) * SECOND))
+    going = and_(Alert.kind == "camera", Alert.ended.is_(None), wish.id == any_(Alert.cameras))
+    ours = or_(Alert.rule == rule.id, Alert.rule.notin_(rules))
+    query = select(wish, state, heard, Alert).outerjoin(state, state.id == wish.id).outerjoin(Alert, going).where(
+        wish.running, or_(down, silent), or_(Alert.id.is_(None), and_(Alert.state == "suppressed", ours)))
     if rule.site:
         query = query.where(wish.site == rule.site)
     if rule.cameras:
         query = query.where(wish.id.in_(rule.cameras))
     made = 0
-    for camera, told in session.execute(query.order_by(wish.id).limit(MOST)):
-        since = told.since if told.state in ("down", "connecting") else told.at
-        if not open_at(rule.hours, rule.timezone, now):
-            continue
+    for camera, told, last, quiet_ in session.execute(query.order_by(wish.id)):
+        taken = told is not None and told.at >= camera.wished
+        since = told.since if taken and told.state in ("down", "connecting") else last
         facts: dict[str, Any] = {
             "id": f"{camera.id}!{since}", "kind": "camera", "site": camera.site, "cameras": [camera.id],
-            "camera_names": [camera.name or camera.id], "state": told.state, "start": since, "end": now,
-            "rule": rule.name, "timezone": rule.timezone, "error": str(told.status.get("error", ""))[:300],
+            "camera_names": [camera.name or camera.id], "state": told.state if taken else "waiting", "start": since,
+            "end": now, "rule": rule.name, "timezone": rule.timezone,
+            "error": bare(str(told.status.get("error", "")))[:300] if taken else "",
         }  # fmt: skip
-        made += _alert(session, rule, facts["id"], camera.site, [camera.id], "", since, facts, now, None)
+        if quiet_ is None:
+            made += _alert(session, rule, facts["id"], camera.site, [camera.id], "", since, facts, now, None)
+        elif not _just_told(session, rule, camera.site, [camera.id], "", since, now):
+            made += _after_all(session, rule, quiet_, facts, now)
     return made
+
+
+def _folded(session: Session) -> int:
+    """Up to when the tables have everything that was said of cameras, µs UTC; 0: not known. What is not folded yet, as
+    long as the materialiser is away, behind, or waits for a rebuild, is no silence of a camera."""
+    # a topic with the prefix of before may stand there too
+    topics = select(func.min(func.coalesce(Offset.caught, 0)).label("caught")).where(
+        Offset.topic.endswith("cameras.status")).group_by(Offset.topic).subquery()
+    return session.scalar(select(func.max(topics.c.caught))) or 0
+
+
+def _after_all(session: Session, rule: AlertRule, alert: Alert, facts: dict[str, Any], now: int) -> int:
+    """An outage that began when another one had just been told, and goes on when there is quiet no longer."""
+    alert.state, alert.because, alert.made = "open", "", _stamp(now)
+    alert.rule, alert.steps, alert.tell_end = rule.id, rule.steps, rule.tell_end
+    alert.facts = facts | {"id": alert.id, "start": alert.start}
+    return _open(session, alert, now)
 
 
 def camera_names(session: Session, ids: set[str]) -> dict[str, str]:
@@ -158,8 +206,9 @@ def _people(session: Session, rule: AlertRule, now: int) -> int:
         query = query.where(row.camera.in_(rule.cameras))
     if rule.lists:
         query = query.where(row.lists.overlap(rule.lists))
-    found = [(each, name) for each, name in session.execute(query.order_by(row.start, row.id).limit(MOST))
-             if open_at(rule.hours, rule.timezone, each.start)]
+    ids = _in_hours(session, query, rule, row.start, row.id)
+    found = session.execute(select(row, PersonRow.name).join(PersonRow, PersonRow.id == row.person).where(
+        row.id.in_(ids)).order_by(row.start, row.id)).all()
     cameras = camera_names(session, {each.camera for each, _ in found})
     lists = dict(session.execute(select(WatchList.id, WatchList.name).where(
         WatchList.id.in_({list_ for each, _ in found for list_ in each.lists}))).all())
@@ -178,11 +227,17 @@ def _people(session: Session, rule: AlertRule, now: int) -> int:
     return made
 
 
-def forget(session: Session, where: ColumnElement[bool]) -> None:
-    """What was told of people whom a condition on `recognised` finds: it names them."""
-    those = select(WATCHED + Recognised.id).where(where)
-    session.execute(delete(Delivery).where(Delivery.alert.in_(those)))
-    session.execute(delete(Alert).where(Alert.id.in_(those)))
+def forget(session: Session, where: ColumnElement[bool], person: str = "") -> None:
+    """What was told of people whom a condition on `recognised` finds, and of an enrolled person, whose recognitions may
+    be gone by now: it names them."""
+    ids, alerts = [select(WATCHED + Recognised.id).where(where)], list[ColumnElement[bool]]()
+    if person:
+        alerts = [and_(Alert.kind == "person", Alert.person == person)]
+        ids.append(select(Alert.id).where(*alerts))
+        session.execute(delete(Delivery).where(  # of an alert that is gone itself
+            Delivery.alert.startswith(WATCHED), Delivery.alert.endswith(f"|{person}")))
+    session.execute(delete(Delivery).where(or_(*(Delivery.alert.in_(each) for each in ids))))
+    session.execute(delete(Alert).where(or_(Alert.id.in_(ids[0]), *alerts)))
 
 
 # -- one alert and its steps -----------------------------------------------------------------------------------------
@@ -191,38 +246,49 @@ def forget(session: Session, where: ColumnElement[bool]) -> None:
 def _alert(session: Session, rule: AlertRule, id: str, site: str, cameras: list[str], person: str, start: int,
            facts: dict[str, Any], now: int, ended: int | None) -> int:
     """The alert, and its first step in the same transaction; nothing when there is one."""
-    other = _just_told(session, rule, site, cameras, person, start)
+    other = _just_told(session, rule, site, cameras, person, start, now)
     taken = facts["kind"] == "episode" and reviewed(session, id)
     state = "suppressed" if other else "acknowledged" if taken else "open"
     row = {
         "id": id, "kind": facts["kind"], "rule": rule.id, "site": site, "cameras": cameras, "person": person,
-        "state": state, "because": other, "start": start, "ended": ended, "step": 0,
-        "next": _stamp(now) + timedelta(seconds=rule.steps[0]["after"]) if state == "open" else None,
-        "steps": rule.steps, "tell_end": rule.tell_end, "facts": facts,
+        "state": state, "because": other, "start": start, "ended": ended, "made": _stamp(now), "step": 0,
+        "next": None, "steps": rule.steps, "tell_end": rule.tell_end, "facts": facts,
     }  # fmt: skip
     done = session.execute(insert(Alert).values(row).on_conflict_do_nothing().returning(Alert.id)).scalar()
     if done is None or other:
         return 0
-    live.tell(session, live.Event("alert.made", {"id": id, "kind": facts["kind"], "state": facts["state"],
-                                                 "start": start}, site, cameras[-1] if cameras else "",
-                                  needed(facts["kind"]), cameras=live.of_cameras(cameras)))
     alert = session.get_one(Alert, id)
-    made = _steps(session, alert, now)
+    made = _open(session, alert, now)
     return made + (_over(session, alert) if ended is not None else 0)
 
 
-def _just_told(session: Session, rule: AlertRule, site: str, cameras: list[str], person: str, start: int) -> str:
-    """The alert of this rule that makes another one needless; "": none."""
+def _open(session: Session, alert: Alert, now: int) -> int:
+    """Its first step, when that is due at once."""
+    if alert.state == "open":
+        alert.next = _stamp(now) + timedelta(seconds=alert.steps[0]["after"])
+    live.tell(session, live.Event("alert.made", {"id": alert.id, "kind": alert.kind, "state": alert.facts["state"],
+                                                 "start": alert.start}, alert.site,
+                                  alert.cameras[-1] if alert.cameras else "", needed(alert.kind),
+                                  cameras=live.of_cameras(alert.cameras)))
+    return _steps(session, alert, now)
+
+
+def _just_told(session: Session, rule: AlertRule, site: str, cameras: list[str], person: str, start: int, now: int
+               ) -> str:
+    """The alert of this rule that makes another one needless; "": none. Of a camera that is one that was told not long
+    ago: an outage that lasts is told once that is over."""
     if not rule.cooldown:
         return ""
     span = round(rule.cooldown * SECOND)
+    near = and_(Alert.start > start - span, Alert.start < start + span)
+    if rule.kind == "camera":
+        near = Alert.made > _stamp(now - span)
     same = Alert.cameras.overlap(cameras) if rule.cooldown_by == "camera" or not person else Alert.person == person
     if rule.kind == "person":  # somebody else is other news; they themselves, at this camera or at this site
         same = and_(Alert.person == person, Alert.site == site,
                     Alert.cameras.overlap(cameras) if rule.cooldown_by == "camera" else true())
     return session.scalar(select(Alert.id).where(
-        Alert.rule == rule.id, Alert.state != "suppressed", same, Alert.start > start - span,
-        Alert.start < start + span).order_by(Alert.start.desc()).limit(1)) or ""
+        Alert.rule == rule.id, Alert.state != "suppressed", same, near).order_by(Alert.start.desc()).limit(1)) or ""
 
 
 def _steps(session: Session, alert: Alert, now: int) -> int:
@@ -282,7 +348,7 @@ def _ended(session: Session, now: int) -> int:
         select(Alert, CameraState, CameraRow).where(Alert.kind == "camera", Alert.ended.is_(None))
         .outerjoin(CameraState, CameraState.id == Alert.cameras[1])
         .outerjoin(CameraRow, CameraRow.id == Alert.cameras[1])
-        .where(or_(CameraRow.id.is_(None), ~CameraRow.running, CameraState.id.is_(None),
+        .where(or_(CameraRow.id.is_(None), ~CameraRow.running,
                    and_(CameraState.state.in_(("up", "ended")), CameraState.at > now - round(SILENT * SECOND))))
     ).limit(MOST)  # fmt: skip
     for alert, state, _ in session.execute(back):

@@ -14,20 +14,19 @@ from litestar.concurrency import sync_to_thread
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.handlers.base import BaseRouteHandler
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
+from api import throttle
 from api.db import now
 from api.permissions import PERMISSIONS, ROLES, Given, Who
 from api.problems import Problem
-from api.tables.users import Attempt, Grant, Login, Role, RolePermission, User
+from api.tables.users import Grant, Login, Role, RolePermission, User
 from pipeline.settings import Settings
 
 COOKIE = "maskwatch"
 FIRST_LOGIN = "first-login.txt"
 LEAST_PASSWORD = 10  # characters
-# Failures of a name, or of an address, within WINDOW, after which an attempt has to wait.
-FAILURES, ADDRESS_FAILURES, WINDOW = 5, 30, timedelta(minutes=15)
 TOUCH = timedelta(minutes=1)  # `used` is not written more often
 
 PUBLIC, ANYBODY = "public", "anybody"  # without a login; any login
@@ -49,6 +48,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     """The app's only guard. A route that says nothing is closed to everybody."""
     wanted = handler.opt.get("needs")
     if wanted == PUBLIC or handler.opt.get("exclude_from_auth"):
+        _same_origin(connection)  # a form of another site would log its reader in as whoever it likes
         return
     # never in the event loop: who waits there for a connection of the database keeps those who hold one from ending
     who = await sync_to_thread(identify, connection)
@@ -94,7 +94,8 @@ def _same_origin(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
     if connection.scope["type"] == "http" and connection.scope["method"] in ("GET", "HEAD", "OPTIONS"):
         return
     origin, host = connection.headers.get("origin"), connection.headers.get("host", "")
-    if origin and urlsplit(origin).netloc != host:
+    settings: Settings = connection.app.state.settings  # a proxy may have put another name in place of ours
+    if origin and urlsplit(origin).netloc != host and origin.lower() != settings.public_origin:
         raise PermissionDeniedException(f"expected a request from a page of {host}, got one from {origin}")
     if connection.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise PermissionDeniedException("expected a request from a page of this server")
@@ -161,21 +162,13 @@ def verified(stored: str, password: str) -> bool:
 
 def check_password(session: Session, name: str, password: str, address: str) -> User:
     """The user with this name and password. Raises Problem 401, or 429 after too many failures."""
-    since = now() - WINDOW
-    keys = {f"name:{name.lower()[:64]}": FAILURES, f"address:{address}": ADDRESS_FAILURES}
-    session.execute(delete(Attempt).where(Attempt.at < since))
-    for key, most in keys.items():
-        count, first = session.execute(select(func.count(), func.min(Attempt.at)).where(
-            Attempt.key == key, Attempt.at >= since)).one()
-        if count >= most:
-            wait = max(1, int((first + WINDOW - now()).total_seconds()))
-            raise Problem(429, "too many failed logins", f"try again in {wait} s", headers={"Retry-After": str(wait)})
     user = session.scalar(select(User).where(func.lower(User.name) == name.lower(), User.active))
-    if not verified(user.password if user else "", password) or user is None:
-        session.add_all(Attempt(key=key) for key in keys)
-        session.commit()  # the failure stays although the request fails
+    limits = throttle.of_login(session, name, user.id if user else None, address)
+    throttle.allow(session, limits)
+    right = verified(user.password if user else "", password)
+    throttle.note(session, limits, right)
+    if not right or user is None:
         raise Problem(401, "wrong name or password", "expected the name and the password of a user")
-    session.execute(delete(Attempt).where(Attempt.key == f"name:{name.lower()[:64]}"))
     if _hasher.check_needs_rehash(user.password):
         user.password = _hasher.hash(password)
     return user
@@ -189,6 +182,8 @@ def log_in(session: Session, user: str, settings: Settings, *, kind: str = "sess
                   used=now(), expires=now() + timedelta(hours=hours or settings.session_longest))
     session.add(login)
     session.flush()
+    if kind == "session" and address:
+        throttle.known(session, user, address)
     return token, login
 
 

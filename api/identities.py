@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import httpx2
 import structlog
@@ -15,11 +15,11 @@ from authlib.integrations.httpx_client import OAuth2Client
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, not_, select
 from sqlalchemy.orm import Session
 
 from api.db import now
-from api.problems import Problem
+from api.problems import Problem, missing
 from api.tables.users import Identity, SignOn, User
 from pipeline.settings import Settings
 
@@ -29,6 +29,14 @@ BEGUN = timedelta(minutes=10)  # within which a sign-on must come back
 WECHAT = "wechat"
 # Asymmetric only: with HS256 the client's secret would sign, and "none" is no signature.
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
+
+
+class Finished(NamedTuple):
+    """What came of a sign-on."""
+
+    user: User
+    after: str  # where to go on
+    what: Literal["known", "made", "linked"]
 
 
 # -- OpenID Connect ---------------------------------------------------------------------------------------------------
@@ -47,11 +55,15 @@ def begin(db: Session, settings: Settings, back: str, after: str, user: str = ""
     return str(url), state
 
 
-def finish(db: Session, settings: Settings, back: str, state: str, code: str) -> tuple[User, str]:
-    """The provider's answer -> the user, and where to go on. Raises Problem when it is not what was asked for."""
+def finish(db: Session, settings: Settings, back: str, state: str, code: str, by: str = "") -> Finished:
+    """The provider's answer -> who that is. `by`: who is logged in by now: an account is linked only to whoever began
+    and still is. Raises Problem when it is not what was asked for."""
     begun = db.scalar(delete(SignOn).where(SignOn.state == state, SignOn.at > now() - BEGUN).returning(SignOn))
     if begun is None:
         raise Problem(400, "not begun here", "expected the answer to a sign-on of the last ten minutes; begin again")
+    if begun.user and begun.user != by:
+        raise Problem(403, "somebody else", "expected whoever began to link an account to be logged in still; log in "
+                      "and begin again")
     provider = _provider(settings)
     try:
         with _client(settings, back) as client:
@@ -69,16 +81,17 @@ def finish(db: Session, settings: Settings, back: str, state: str, code: str) ->
         raise Problem(401, "sign-on refused", f"the provider's answer: {type(error).__name__}") from None
     if begun.user:
         link(db, settings.oidc_issuer, str(claims["sub"])[:200], begun.user)
-        return db.get_one(User, begun.user), begun.after
-    return _user(db, settings, claims), begun.after
+        return Finished(db.get_one(User, begun.user), begun.after, "linked")
+    user, made = _user(db, settings, claims)
+    return Finished(user, begun.after, "made" if made else "known")
 
 
-def _user(db: Session, settings: Settings, claims: dict[str, Any]) -> User:
-    """Who is known stays who they are, whatever they are called by now. A name that somebody here has is not taken:
-    the provider would otherwise decide who is our admin."""
+def _user(db: Session, settings: Settings, claims: dict[str, Any]) -> tuple[User, bool]:
+    """-> the user, and whether they were made. Who is known stays who they are, whatever they are called by now. A name
+    that somebody here has is not taken: the provider would otherwise decide who is our admin."""
     issuer, subject = settings.oidc_issuer, str(claims["sub"])[:200]
     if user := known(db, issuer, subject):
-        return user
+        return user, False
     name = str(claims.get(settings.oidc_name) or claims.get("email") or "").strip()[:64]
     if not settings.oidc_create:
         raise Problem(403, "not a user", f"expected a user linked to this account ({name or subject}): log in with "
@@ -89,7 +102,7 @@ def _user(db: Session, settings: Settings, claims: dict[str, Any]) -> User:
     db.add(user)
     db.flush()
     db.add(Identity(provider=issuer, subject=subject, user=user.id))
-    return user
+    return user, True
 
 
 def _client(settings: Settings, back: str) -> OAuth2Client:
@@ -162,3 +175,18 @@ def link(db: Session, provider: str, subject: str, user: str) -> None:
         raise Problem(409, "linked to another", "expected an account that no other user has linked")
     if found is None:
         db.add(Identity(provider=provider, subject=subject, user=user))
+
+
+def unlink(db: Session, settings: Settings, user: str, which: ColumnElement[bool], what: str) -> None:
+    """Raises Problem 404 when there is none, 409 when there is no other way to log in."""
+    row = db.scalars(select(User).where(User.id == user).with_for_update()).one()  # of two at once one may be the last
+    found = db.scalars(select(Identity).where(Identity.user == user, which)).all()
+    if not found:
+        raise missing("linked account", what)
+    others = db.scalars(select(Identity.provider).where(Identity.user == user, not_(which)))
+    usable = {settings.oidc_issuer, WECHAT if settings.wechat_app else ""} - {""}
+    if not row.password and not usable & set(others):
+        raise Problem(409, "the last way to log in", "expected a user with a password, or with another account linked: "
+                      "somebody who edits users may set a password")
+    for each in found:
+        db.delete(each)

@@ -10,16 +10,16 @@ from sqlalchemy import ColumnElement, and_, false, or_, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 # module -> its actions. view: see; add, edit, remove: as they say; export: take out as a file;
-# review: decide about (acknowledge, approve, merge); run: start, stop, send
+# review: decide about (acknowledge, approve, merge); run: start, stop, send. Each gates something: test_rights.py
 MODULES: dict[str, tuple[str, ...]] = {
-    "cameras": ("view", "add", "edit", "remove", "export", "review", "run"),  # and sites, plans, zones, policies, live
-    "compliance": ("view", "add", "edit", "remove", "export", "review", "run"),  # counts, episodes, alerts, replays
-    "people": ("view", "add", "edit", "remove", "export", "review", "run"),  # faces, search, routes, enrolment, erasure
-    "inspections": ("view", "add", "edit", "remove", "export", "review", "run"),
-    "requests": ("view", "add", "edit", "remove", "export", "review", "run"),
-    "users": ("view", "add", "edit", "remove", "export", "review", "run"),  # and roles, grants, audit
-    "chat": ("view", "add", "edit", "remove", "export", "review", "run"),
-    "system": ("view", "add", "edit", "remove", "export", "review", "run"),  # settings, models, stream, dead letters
+    "cameras": ("view", "add", "edit", "remove", "export", "run"),  # and sites, plans, zones, policies, live, footage
+    "compliance": ("view", "edit", "remove", "export", "review", "run"),  # counts, episodes, alerts, replays
+    "people": ("view", "add", "edit", "remove", "review", "run"),  # faces, search, routes, enrolment, erasure
+    "inspections": ("view", "add", "edit", "remove", "export", "review"),
+    "requests": ("view", "add", "remove", "review"),
+    "users": ("view", "add", "edit", "remove"),  # and roles, grants, audit
+    "chat": ("view", "add", "remove"),
+    "system": ("view", "edit", "run"),  # settings, models, stream, dead letters
 }
 PERMISSIONS = frozenset(f"{module}.{action}" for module, actions in MODULES.items() for action in actions)
 
@@ -28,19 +28,19 @@ def _of(**modules: str) -> frozenset[str]:
     return frozenset(f"{module}.{action}" for module, actions in modules.items() for action in actions.split())
 
 
-_EVERYBODY = _of(requests="view add remove", chat="view add edit")
+_EVERYBODY = _of(requests="view add remove", chat="view add")
 # name -> what it is for, patrol radius in metres, permissions
 ROLES: dict[str, tuple[str, float | None, frozenset[str]]] = {
     "admin": ("Everything, everywhere", None, PERMISSIONS),
     "manager": ("Runs a site: cameras, policies, people, who may see what", None, _EVERYBODY | _of(
-        cameras="view add edit remove export review run", compliance="view add edit remove export review run",
-        people="view add edit remove export review run", inspections="view add edit remove export review run",
-        requests="review export", users="view add edit export", chat="remove review", system="view")),
+        cameras="view add edit remove export run", compliance="view edit remove export review run",
+        people="view add edit remove review run", inspections="view add edit remove export review",
+        requests="review", users="view add edit", chat="remove", system="view")),
     "reviewer": ("Works through episodes and looks people up", 500.0, _EVERYBODY | _of(
         cameras="view", compliance="view edit export review", people="view review run",
-        inspections="view add edit export review run", system="view")),
+        inspections="view add edit export review", system="view")),
     "inspector": ("Walks rounds with the phone", 200.0, _EVERYBODY | _of(
-        cameras="view", compliance="view", inspections="view add edit run")),
+        cameras="view", compliance="view", inspections="view add edit export")),
     "viewer": ("Watches numbers and live pictures", None, _EVERYBODY | _of(cameras="view", compliance="view")),
 }
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 def alerts() -> None:
     """Make alerts by the rules and send them until told to stop (part of `maskwatch up`). Several share the work.
 
-    The secrets of the channels, MASKWATCH_SECRET_…, are taken from this process's environment, and so are the hosts that
-    each may go to, MASKWATCH_SECRET_…_HOSTS.
+    The secrets of the channels, MASKWATCH_SECRET_…, are taken from this process's environment, and so are the hosts
+    that each may go to, MASKWATCH_SECRET_…_HOSTS.
 
     Example: MASKWATCH_SECRET_WARD_3=… MASKWATCH_SECRET_WARD_3_HOSTS=mail.example.org maskwatch alerts
     """

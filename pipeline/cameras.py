@@ -22,6 +22,7 @@ FPS = (0.05, 60.0)  # analysed pictures a second
 WIDTH = (64, 3840)  # pixels
 MOST_HIDDEN = 32  # privacy areas of a camera
 AUTO = "auto"  # people's word for width 0
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NAME = re.compile(r"\$\{(\w+)\}")
 _FIELDS = frozenset(Camera.__struct_fields__)
 # what may stand at the top of a site file for all of its cameras
@@ -41,6 +42,7 @@ def faults(camera: Camera) -> list[str]:
             found.append(f"{label}: {field}: expected {expected}, got {came!r}")
 
     wants("camera", bool(ID.fullmatch(label)), "an id of a-z, 0-9 and -, at most 63 long", label)
+    wants("name", not _CONTROL.search(camera.name), "one line without control characters", camera.name)
     wants("site", bool(SITE.fullmatch(camera.site)), "an id of letters, digits and . _ -", camera.site)
     wants("sources", bool(camera.sources), "at least one address", [])
     for i, source in enumerate(camera.sources):
@@ -72,6 +74,8 @@ def _address(url: str) -> str:
         return "an address without spaces around it"
     if "://" not in url or url.startswith("file://"):
         return ""
+    if len(url.split()) > 1:  # what is in front of it in a login would be shown
+        return "an address without spaces: %20 stands for one"
     try:
         parts = urlsplit(url)
         _ = parts.port

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -46,7 +48,8 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "console"
 
     # alerts
-    public_url: str = Field(default="", description="https://host of the dashboard, for links in messages; else none")
+    public_url: str = Field(default="", description="https://host at which browsers reach the dashboard: for links in "
+                            "messages, and the name that a proxy may hand on")
     alert_networks: str = Field(default="", description="10.0.0.0/8,…: networks that messages may go to besides public "
                                 "addresses")
 
@@ -55,6 +58,8 @@ class Settings(BaseSettings):
     session_longest: float = Field(default=168.0, description="hours after which every login ends")
     admin_password: SecretStr = Field(default=SecretStr(""), description="of the first user, admin; empty = random")
     secure_cookies: bool = Field(default=False, description="cookies over TLS only; set it behind a TLS proxy")
+    trusted_proxies: str = Field(default="", description="127.0.0.1,10.0.0.0/8,…: proxies whose X-Forwarded-For and "
+                                 "-Proto are believed; empty = none, and every address is the proxy's")
 
     oidc_issuer: str = Field(default="", description="https://… of an OpenID provider; empty = no single sign-on")
     oidc_client: str = Field(default="", description="our client id there")
@@ -110,6 +115,10 @@ class Settings(BaseSettings):
     face_pixels: float = Field(default=12.0, description="faces whose shorter side is less are not judged, pixels")
     track_gap: float = Field(default=2.5, description="seconds a track survives without a look")
 
+    # what clocks may be apart: as Kerberos takes them; one that nobody sets is as far off after half a year, at 2 s a day
+    ahead: float = Field(default=300.0, gt=0, description="seconds by which what a message says may lie after the time "
+                         "of its record; what is further ahead is refused")
+
     # people
     recognise: float = Field(default=0.001, gt=0, le=0.1, description="share of the looks at strangers that may be "
                              "taken for one of the enrolled people")
@@ -125,6 +134,28 @@ class Settings(BaseSettings):
     # replays started from the API
     replay_longest: float = Field(default=24.0, gt=0, description="most hours of one run")
     replay_queue: int = Field(default=20, ge=1, description="runs that may wait or run at a time")
+
+    @field_validator("public_url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None):
+            raise ValueError(f"expected https://host, got {url!r}")
+        return url
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, networks: str) -> str:
+        for each in filter(None, map(str.strip, networks.split(","))):
+            ip_network(each)  # says itself what is wrong
+        return networks
+
+    @property
+    def public_origin(self) -> str:
+        """As a browser names the pages of `public_url`; empty: there is none."""
+        parts = urlsplit(self.public_url.lower())
+        usual = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
+        return f"{parts.scheme}://{parts.netloc.removesuffix(usual)}" if self.public_url else ""
 
     @property
     def bootstrap(self) -> str:

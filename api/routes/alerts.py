@@ -48,7 +48,9 @@ class AlertView(msgspec.Struct):
     cameras: list[str]
     state: State  # suppressed: another one had just been told; exempt: the rule spares whom it was about
     because: str  # suppressed: that one; exempt: their role
-    what: str  # none, incorrect; of a camera: down, connecting, up (nothing was heard of it); of a person: watched
+    # none, incorrect; of a person: watched; of a camera: down, connecting, up (nothing was heard of it), waiting (no
+    # worker has taken it)
+    what: str
     person: str  # of a watch-list: their id; else empty
     lists: list[str]  # names of the watch-lists
     start: int  # of the breach, of the outage, µs UTC

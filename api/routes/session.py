@@ -80,7 +80,7 @@ class Started(msgspec.Struct):
 class Passwords(msgspec.Struct):
     """A change of one's own password."""
 
-    old: str
+    old: Annotated[str, Meta(max_length=1000)]
     new: Annotated[str, Meta(max_length=1000)]
 
 
@@ -159,15 +159,19 @@ def me(db: Db, who: By) -> Me:
      summary="Change one's own password; every other session ends")
 def password(db: Db, settings: Config, who: By, data: JSONBody[Passwords]) -> None:
     user = db.get_one(User, who.id)
-    if not verified(user.password, data.old):
+    limits = {f"own:{who.id}": throttle.OWN}
+    throttle.allow(db, limits)
+    right = verified(user.password, data.old)
+    throttle.note(db, limits, right)
+    if not right:
         raise Problem(403, "wrong password", "expected the present password in `old`")
     user.password = hashed(data.new)
     db.execute(sql_delete(Login).where(Login.user == who.id, Login.id != who.login))
+    ends(db, who.id)
     audit.write(db, who.id, "user.password", who.id, address=who.address)
     if user.name == "admin":
         (settings.data / FIRST_LOGIN).unlink(missing_ok=True)
 
-    ends(db, who.id)
 
 @get("/me/sessions", opt=needs(ANYBODY), sync_to_thread=True, summary="One's open sessions and tokens")
 def opened(db: Db, who: By) -> list[Opened]:
@@ -190,8 +194,8 @@ def end(db: Db, who: By, id: FromPath[str]) -> None:
     if found is None:
         raise missing("session", id)
     db.delete(found)
+    ends(db, who.id)
     audit.write(db, who.id, "session.end", id, address=who.address)
 
 
 router = Router("/v1", route_handlers=[login, logout, me, password, opened, make_token, end], tags=["session"])
-    ends(db, who.id)

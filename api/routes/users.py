@@ -13,7 +13,7 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from api import live
+from api import fields, live
 from api.auth import ANYBODY, hashed, needs
 from api.db import now
 from api.dependencies import By, Db
@@ -24,11 +24,10 @@ from api.tables import audit
 from api.tables.cameras import CameraRow
 from api.tables.users import Grant, Login, Role, RolePermission, User
 
-Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\s\x00-\x1f](?:[^\x00-\x1f]*[^\s\x00-\x1f])?$")]
-Line = Annotated[str, Meta(max_length=120, pattern=r"^[^\x00-\x1f]*$")]
-SiteOrNone = Annotated[str, Meta(max_length=63, pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")]
-CameraOrNone = Annotated[str, Meta(max_length=63, pattern=r"^([a-z0-9][a-z0-9-]*)?$")]
-Email = Annotated[str, Meta(max_length=254, pattern=r"^([^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+)?$")]
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=(
+    rf"^[^\s\x00-\x1f\x7f-\x9f](?:[^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\s\x00-\x1f\x7f-\x9f])?{fields.END}"))]
+Line = Annotated[str, Meta(max_length=120, pattern=fields.ONE_LINE)]
+Email = Annotated[str, Meta(max_length=254, pattern=rf"^([^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+)?{fields.END}")]
 Language = Annotated[str, Meta(pattern=r"^(zh-CN|en)$")]
 
 
@@ -63,7 +62,8 @@ class UserView(msgspec.Struct):
 
 
 class NewUser(msgspec.Struct):
-    """A user to be made. Without a password they log in by WeChat or single sign-on."""
+    """A user to be made. Without a password they log in by single sign-on. Who makes one with a password knows it until
+    the user has changed it."""
 
     name: Name
     full_name: Line = ""
@@ -104,8 +104,8 @@ class NewGrant(msgspec.Struct):
     """A role for a user."""
 
     role: Annotated[str, Meta(max_length=40, pattern=r"^[^\x00]*$")]
-    site: SiteOrNone = ""
-    camera: CameraOrNone = ""
+    site: fields.AnySite = ""
+    camera: fields.AnyCamera = ""
     until: datetime | None = None
 
 
@@ -182,7 +182,10 @@ def one(db: Db, who: By, id: FromPath[str]) -> UserView:
     return view(db, who, [user_of(db, id)])[0]
 
 
-@patch("/users/{id:str}", opt=needs("users.edit"), sync_to_thread=True, summary="Change a user; deactivate")
+# Users are of the whole house, also those who have no rights yet: whoever could set the password of one of them would
+# have what others give them later.
+@patch("/users/{id:str}", opt=needs("users.edit", everywhere=True), sync_to_thread=True,
+       summary="Change a user; deactivate")
 def change(db: Db, who: By, id: FromPath[str], data: JSONBody[UserChange]) -> UserView:
     """A new password, or `active: false`, ends every session and token of the user."""
     user = user_of(db, id)
@@ -197,14 +200,14 @@ def change(db: Db, who: By, id: FromPath[str], data: JSONBody[UserChange]) -> Us
         setattr(user, name, value)
     if secret is not None or changed.get("active") is False:
         db.execute(sql_delete(Login).where(Login.user == user.id, Login.id != who.login))
+        live.tell(db, live.Event("grants.changed", {}, users=(user.id,)))  # what is open ends at once
     db.flush()
     audit.write(db, who.id, "user.edit", user.id, address=who.address,
                 **changed, **({"password": "changed"} if secret is not None else {}))
-        live.tell(db, live.Event("grants.changed", {}, users=(user.id,)))  # what is open ends at once
     return view(db, who, [user])[0]
 
 
-@delete("/users/{id:str}", opt=needs("users.remove"), sync_to_thread=True, summary="Remove a user")
+@delete("/users/{id:str}", opt=needs("users.remove", everywhere=True), sync_to_thread=True, summary="Remove a user")
 def remove(db: Db, who: By, id: FromPath[str]) -> None:
     """What they did stays in the audit log under their id."""
     user = user_of(db, id)
@@ -213,10 +216,10 @@ def remove(db: Db, who: By, id: FromPath[str]) -> None:
         raise Problem(409, "own account", "expected another user: nobody removes themselves")
     audit.write(db, who.id, "user.remove", user.id, address=who.address, name=user.name)
     db.delete(user)
+    live.tell(db, live.Event("grants.changed", {}, users=(user.id,)))
 
 
 def _held(db: Session, user: str) -> frozenset[str]:
-    live.tell(db, live.Event("grants.changed", {}, users=(user.id,)))
     """Every permission a user holds anywhere."""
     return frozenset(db.scalars(select(RolePermission.permission).join(Grant, Grant.role == RolePermission.role).where(
         Grant.user == user, or_(Grant.until.is_(None), Grant.until > now()))))
@@ -293,7 +296,8 @@ async def permissions() -> list[Module]:
     return [Module(name, list(actions)) for name, actions in MODULES.items()]
 
 
-@put("/roles/{name:str}", opt=needs("users.edit"), sync_to_thread=True, summary="Make or change a role")
+@put("/roles/{name:str}", opt=needs("users.edit", everywhere=True), sync_to_thread=True,
+     summary="Make or change a role")
 def set_role(db: Db, who: By, name: Annotated[str, PathParameter(pattern=r"^[a-z][a-z0-9-]{0,39}$")],
              data: JSONBody[RoleWish]) -> RoleView:
     if wrong := unknown(data.permissions):
@@ -318,7 +322,8 @@ def set_role(db: Db, who: By, name: Annotated[str, PathParameter(pattern=r"^[a-z
     return next(r for r in _roles(db) if r.name == name)
 
 
-@delete("/roles/{name:str}", opt=needs("users.remove"), sync_to_thread=True, summary="Remove a role nobody has")
+@delete("/roles/{name:str}", opt=needs("users.remove", everywhere=True), sync_to_thread=True,
+        summary="Remove a role nobody has")
 def remove_role(db: Db, who: By, name: FromPath[str]) -> None:
     role = db.get(Role, name)
     if role is None:

@@ -32,7 +32,7 @@ class AlertRule(Base):
     seconds: Mapped[float]  # an episode lasts, a camera is down at least so long
     hours: Mapped[list[Any]]  # [{days: [1..7], begin: "08:00", end: "18:00"}]; empty: always
     timezone: Mapped[str] = mapped_column(String(64))  # in which the hours are meant
-    cooldown: Mapped[float]  # seconds after an alert in which the same camera or person makes none
+    cooldown: Mapped[float]  # seconds around an alert in which the same camera or person makes none
     cooldown_by: Mapped[str] = mapped_column(String(8))  # camera, person
     steps: Mapped[list[Any]]  # [{after: seconds, channels: [id]}]; the later ones as long as nobody acknowledges
     tell_end: Mapped[bool]  # also when the breach is over, the camera is up again

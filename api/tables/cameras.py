@@ -18,11 +18,13 @@ from api import live
 from api.db import Base, Id, Micros, Stamp, micros, now
 from api.folds import Context, Told
 from api.tables import policies, sites
+from api.tables.outbox import Outgoing
 from api.tables.sites import Site
 from api.tables.users import Grant
 from pipeline import policy
 from pipeline.cameras import check
-from pipeline.messages import Camera, CameraStatus, Privacy
+from pipeline.capture import bare
+from pipeline.messages import Camera, CameraStatus, Privacy, encode
 
 if TYPE_CHECKING:
     from api.publish import Producer
@@ -42,6 +44,7 @@ class CameraRow(Base):
     place_north: Mapped[float | None]
     offset: Mapped[int] = mapped_column(BigInteger)  # of the record it came in; -1: on its way to the topic
     changed: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # the wish's own
+    wished: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # when it was written, µs UTC
 
     @property
     def camera(self) -> Camera:
@@ -93,10 +96,12 @@ class CameraState(Base):
     status: Mapped[dict[str, Any]]  # the whole message
 
 
-def columns(camera: Camera, offset: int) -> dict[str, Any]:
+def columns(camera: Camera, offset: int, at: int = 0) -> dict[str, Any]:
+    """`at`: when its record was written, µs UTC, for one that does not say so itself."""
     east, north = camera.place or (None, None)
     return {"site": camera.site, "name": camera.name, "wish": msgspec.to_builtins(camera), "running": camera.running,
-            "place_east": east, "place_north": north, "offset": offset, "changed": camera.changed}
+            "place_east": east, "place_north": north, "offset": offset, "changed": camera.changed,
+            "wished": camera.changed or at}
 
 
 def held(session: Session, id: str) -> CameraRow | None:
@@ -175,7 +180,7 @@ class Cameras:
     name, topic = "cameras", "cameras"
 
     def fold(self, session: Session, context: Context, messages: Sequence[Told]) -> None:
-        newest = {told.key: told for told in messages}
+        newest = _newest(messages)
         over = {told.key for told in messages if told.message is None}
         session.execute(delete(RemovedCamera).where(RemovedCamera.id.in_(over)))
         gone = [key for key, told in newest.items() if told.message is None]
@@ -194,7 +199,7 @@ class Cameras:
             if camera is None or camera.changed <= removed.get(key, -1):
                 continue
             sites.known(session, camera.site, camera.privacy)
-            values = columns(camera, told.offset)
+            values = columns(camera, told.offset, told.at)
             before = session.scalar(select(CameraRow.site).where(CameraRow.id == key))
             if session.scalar(insert(CameraRow).values(id=key, **values).on_conflict_do_update(
                     index_elements=["id"], set_=values, where=CameraRow.changed <= camera.changed
@@ -203,8 +208,34 @@ class Cameras:
             live.tell(session, live.Event("camera.changed", {"id": key, "running": camera.running}, camera.site, key,
                                           "cameras.view"))
 
+        _again(session, messages)
+
     def clear(self, session: Session, context: Context, since: int) -> None:
         session.execute(delete(CameraRow))
+
+
+def _newest(messages: Sequence[Told]) -> dict[str, Told]:
+    """Of each camera the record that counts: the last one, unless it is an older wish that was held up on its way."""
+    newest: dict[str, Told] = {}
+    for told in messages:
+        before = newest.get(told.key)
+        if before and before.message and told.message and told.message.changed < before.message.changed:
+            continue
+        newest[told.key] = told
+    return newest
+
+
+def _again(session: Session, messages: Sequence[Told]) -> None:
+    """A wish that was held up lies behind a newer one on the topic, where compaction would leave it alone: the newer
+    one is said once more."""
+    said = {told.key: told for told in messages if told.message}
+    for row in session.scalars(select(CameraRow).where(CameraRow.id.in_(said)).with_for_update()
+                               .execution_options(populate_existing=True)):
+        last = said[row.id]
+        if last.message.changed < row.changed and 0 <= row.offset < last.offset:
+            session.add(Outgoing(topic="cameras", key=row.id, value=encode(row.camera)))
+            row.offset = -1
+    session.flush()
 
 
 class States:
@@ -213,19 +244,21 @@ class States:
     name, topic = "camera_states", "cameras.status"
 
     def fold(self, session: Session, context: Context, messages: Sequence[Told]) -> None:
-        newest: dict[str, CameraStatus] = {told.key: told.message for told in messages if told.message}
+        newest: dict[str, Told] = {told.key: told for told in messages if told.message}
         before = dict(session.execute(
             select(CameraState.id, CameraState.state).where(CameraState.id.in_(newest))).all())
         sites = dict(session.execute(
             select(CameraRow.id, CameraRow.site).where(CameraRow.id.in_(newest))).all())
-        for key, status in newest.items():
+        for key, told in newest.items():
+            status: CameraStatus = told.message
+            wrong = told.at + round(context.settings.ahead * 1e6)  # beyond: by a clock that has been put right since
             values = {"state": status.state, "since": status.since, "at": status.at,
                       "status": msgspec.to_builtins(status)}
             session.execute(insert(CameraState).values(id=key, **values).on_conflict_do_update(
-                index_elements=["id"], set_=values, where=CameraState.at <= status.at))
+                index_elements=["id"], set_=values, where=or_(CameraState.at <= status.at, CameraState.at > wrong)))
             if before.get(key) != status.state:
                 live.tell(session, live.Event("camera.status", {
-                    "id": key, "state": status.state, "since": status.since, "error": status.error[:200],
+                    "id": key, "state": status.state, "since": status.since, "error": bare(status.error)[:200],
                 }, sites.get(key, ""), key, "cameras.view"))
         gone = [told.key for told in messages if told.message is None]
         if gone:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, String, UniqueConstraint, func
+from sqlalchemy import DateTime, ForeignKey, Index, String, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.db import Base, MadeId, Stamp
@@ -108,11 +108,21 @@ class SignOn(Base):
     at: Mapped[Stamp]
 
 
-class Attempt(Base):
-    """A login that failed: several in a short time make the next one wait."""
+class Throttle(Base):
+    """Attempts that failed: several make the next one wait. Which there are: api/throttle.py."""
 
-    __tablename__ = "attempts"
+    __tablename__ = "throttles"
 
-    id: Mapped[MadeId]
-    key: Mapped[str] = mapped_column(String(80), index=True)  # name:… or address:…
-    at: Mapped[Stamp]
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)  # what waits: a name, an address, both
+    failures: Mapped[int]
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True), index=True)  # of the last one
+
+
+class KnownAddress(Base):
+    """From where somebody has logged in."""
+
+    __tablename__ = "known_addresses"
+
+    user: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    address: Mapped[str] = mapped_column(String(64), primary_key=True)  # throttle.network
+    at: Mapped[datetime]  # last

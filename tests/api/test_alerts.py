@@ -23,6 +23,7 @@ from api.tables.alerts import Alert, AlertRule
 from api.tables.cameras import CameraRow
 from api.tables.deliveries import Channel, Delivery
 from api.tables.episodes import EpisodeRow, EvidenceRow
+from api.tables.offsets import Offset
 from pipeline.messages import Camera, CameraStatus, Source
 from pipeline.settings import Settings
 
@@ -57,6 +58,14 @@ def add(sessions: sessionmaker[Session], **more: Any) -> str:
 def turn(sessions: sessionmaker[Session], at: int | None = None) -> int:
     with sessions() as session, session.begin():
         return judge(session, at)
+
+
+def look(sessions: sessionmaker[Session], at: int) -> int:
+    """A turn at a time up to which everything that was said of cameras is folded."""
+    with sessions() as session, session.begin():
+        session.merge(Offset(topic="t.cameras.status", partition=0, next=0, caught=at))
+        session.merge(Offset(topic="t.cameras.status", partition=1, next=0, caught=at + S))
+    return turn(sessions, at)
 
 
 def made(sessions: sessionmaker[Session]) -> list[tuple[str, str]]:
@@ -185,49 +194,141 @@ def test_the_next_one_is_told_as_long_as_nobody_looks_after_it(
     assert len(told(sessions)) == 3
 
 
+class Heard:
+    """What workers say of cameras, folded."""
+
+    def __init__(self, tables: Settings, sessions: sessionmaker[Session]) -> None:
+        self.tables, self.sessions, self.offset = tables, sessions, 0
+
+    def __call__(self, state: str, since: int, said: int, camera: str = "gate") -> None:
+        self.offset += 1
+        with self.sessions() as session, session.begin():
+            status = CameraStatus(camera, said, state, since, error="timeout")  # type: ignore[arg-type]
+            assert materialiser.fold(session, Context(self.tables), "cameras.status",
+                                     [Told(camera, status, "cameras.status", 0, self.offset, said)]) == []
+
+
+def wanted(sessions: sessionmaker[Session], tables: Settings, at: int, *cameras: str) -> None:
+    """Cameras that were added by the command at a time."""
+    wishes = [Camera(name, (Source("rtsp://10.0.0.9/1"),), site="hall", name="North gate") for name in cameras]
+    with sessions() as session, session.begin():
+        assert materialiser.fold(session, Context(tables), "cameras", [
+            Told(wish.camera, wish, "cameras", 0, i, at) for i, wish in enumerate(wishes)]) == []
+
+
 def test_a_camera_that_is_down_makes_one_alert_until_it_is_up(
     tables: Settings, sessions: sessionmaker[Session]
 ) -> None:
     add(sessions, kind="camera", seconds=30.0, tell_end=True)
-    at, offset = time.time_ns() // 1000, 0
-
-    def hear(state: str, since: int, said: int, camera: str = "gate") -> None:
-        nonlocal offset
-        offset += 1
-        with sessions() as session, session.begin():
-            status = CameraStatus(camera, said, state, since, error="timeout")  # type: ignore[arg-type]
-            materialiser.fold(session, Context(tables), "cameras.status",
-                              [Told(camera, status, "cameras.status", 0, offset, said)])
-
-    with sessions() as session, session.begin():
-        for name in ("gate", "dock"):
-            wish = Camera(name, (Source("rtsp://10.0.0.9/1"),), site="hall", name="North gate")
-            session.add(CameraRow(id=name, site="hall", name=wish.name, wish=msgspec.to_builtins(wish), running=True,
-                                  offset=0))
+    at, hear = time.time_ns() // 1000, Heard(tables, sessions)
+    wanted(sessions, tables, at, "gate", "dock")
     hear("up", at, at + 200 * S, "dock")
     hear("down", at, at)
-    turn(sessions, at + 29 * S)
+    look(sessions, at + 29 * S)
     assert made(sessions) == []
-    turn(sessions, at + 31 * S)
+    look(sessions, at + 31 * S)
     hear("down", at + 40 * S, at + 40 * S)  # another worker has taken it and tries anew
-    turn(sessions, at + 80 * S)
+    look(sessions, at + 80 * S)
     assert made(sessions) == [(f"gate!{at}", "open")]
     hear("up", at + 90 * S, at + 90 * S)
-    turn(sessions, at + 91 * S)
-    turn(sessions, at + 92 * S)
+    look(sessions, at + 91 * S)
+    look(sessions, at + 92 * S)
     assert told(sessions) == [(FIRST, "alert", 0), (FIRST, "end", 0)]
     # down again is another alert; not hearing of a camera is as bad; one that nobody wants to run is no matter
     hear("down", at + 100 * S, at + 100 * S)
-    turn(sessions, at + 131 * S)
+    look(sessions, at + 131 * S)
     with sessions() as session, session.begin():
         session.execute(update(CameraRow).where(CameraRow.id == "gate").values(running=False))
-    turn(sessions, at + 200 * S)
-    turn(sessions, at + 265 * S)
+    look(sessions, at + 200 * S)
+    turn(sessions, at + 265 * S)  # what was said since is not folded yet: that is no silence
+    assert len(made(sessions)) == 2
+    look(sessions, at + 265 * S)
     with sessions() as session:
         found = session.execute(select(Alert.id, Alert.ended, Alert.facts["state"].astext).order_by(Alert.start)).all()
     assert found == [(f"gate!{at}", at + 90 * S, "down"), (f"gate!{at + 100 * S}", at + 200 * S, "down"),
                      (f"dock!{at + 200 * S}", None, "up")]  # fmt: skip
     assert told(sessions)[2:] == [(FIRST, "alert", 0), (FIRST, "alert", 0)]
+
+
+def test_a_camera_that_no_worker_takes_is_told_after_the_same_time(
+    tables: Settings, sessions: sessionmaker[Session]
+) -> None:
+    add(sessions, kind="camera", seconds=90.0, tell_end=True)
+    at, hear = time.time_ns() // 1000, Heard(tables, sessions)
+    wanted(sessions, tables, at, "gate")
+    look(sessions, at + 89 * S)
+    assert made(sessions) == []
+    look(sessions, at + 91 * S)
+    look(sessions, at + 92 * S)
+    assert made(sessions) == [(f"gate!{at}", "open")]
+    hear("up", at + 95 * S, at + 95 * S)
+    look(sessions, at + 96 * S)
+    assert told(sessions) == [(FIRST, "alert", 0), (FIRST, "end", 0)]
+    with sessions() as session:
+        (alert,) = session.scalars(select(Alert))
+        assert (alert.facts["state"], alert.ended) == ("waiting", at + 95 * S)
+    # stopped for long and started again, it has that time too
+    hear("stopped", at + 100 * S, at + 100 * S)
+    wanted(sessions, tables, at + 500 * S, "gate")
+    look(sessions, at + 589 * S)
+    assert len(made(sessions)) == 1
+    look(sessions, at + 591 * S)
+    assert made(sessions)[1] == (f"gate!{at + 500 * S}", "open")
+
+
+def test_an_outage_that_outlasts_the_cooldown_is_told_then(tables: Settings, sessions: sessionmaker[Session]) -> None:
+    steps = [{"after": 0, "channels": [FIRST]}, {"after": 60, "channels": [SECOND]}]
+    rule = add(sessions, kind="camera", seconds=30.0, cooldown=300.0, steps=steps)
+    at, hear = time.time_ns() // 1000, Heard(tables, sessions)
+    wanted(sessions, tables, at, "gate", "dock")
+    for camera in ("gate", "dock"):
+        hear("down", at, at, camera)
+    look(sessions, at + 31 * S)
+    for camera in ("gate", "dock"):
+        hear("up", at + 40 * S, at + 40 * S, camera)
+    look(sessions, at + 41 * S)
+    for camera in ("gate", "dock"):
+        hear("down", at + 50 * S, at + 50 * S, camera)
+    look(sessions, at + 81 * S)
+    second = [(f"{camera}!{at + 50 * S}", "suppressed") for camera in ("dock", "gate")]
+    assert made(sessions)[2:] == second
+    hear("up", at + 90 * S, at + 90 * S, "dock")  # an outage that is over by then is not told
+    hear("down", at + 95 * S, at + 320 * S)  # another worker tries the same camera: it is the same outage
+    look(sessions, at + 330 * S)
+    assert made(sessions)[2:] == second
+    assert len(told(sessions)) == 2
+    hear("up", at + 90 * S, at + 330 * S, "dock")
+    look(sessions, at + 332 * S)
+    look(sessions, at + 333 * S)
+    assert made(sessions)[2:] == [second[0], (second[1][0], "open")]
+    assert told(sessions)[2:] == [(FIRST, "alert", 0)]
+    hear("up", at + 90 * S, at + 630 * S, "dock")
+    look(sessions, at + 393 * S)
+    assert told(sessions)[2:] == [(FIRST, "alert", 0), (SECOND, "escalation", 1)]
+    # what the next outage has to wait is counted from when this one was told
+    hear("up", at + 400 * S, at + 400 * S)
+    look(sessions, at + 401 * S)
+    hear("down", at + 410 * S, at + 410 * S)
+    look(sessions, at + 630 * S)
+    assert made(sessions)[-1] == (f"gate!{at + 410 * S}", "suppressed")
+    # a rule that is gone keeps nobody quiet
+    with sessions() as session, session.begin():
+        session.execute(delete(AlertRule).where(AlertRule.id == rule))
+    add(sessions, kind="camera", seconds=30.0)
+    look(sessions, at + 631 * S)
+    assert made(sessions)[-1] == (f"gate!{at + 410 * S}", "open")
+
+
+def test_what_lies_outside_the_hours_keeps_nothing_waiting(
+    tables: Settings, sessions: sessionmaker[Session], start: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "MOST", 3)
+    many = [episode(start + i * S, f"c{i}") for i in range(8)]
+    fold(sessions, tables, *many)
+    monkeypatch.setattr(alerts, "open_at", lambda hours, zone, at: at >= many[6].start)
+    add(sessions)
+    turn(sessions)
+    assert [id for id, _ in made(sessions)] == [many[6].id, many[7].id]
 
 
 def wish(**more: Any) -> dict[str, Any]:

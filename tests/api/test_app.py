@@ -100,6 +100,24 @@ def test_what_is_on_the_topics_is_shown(tables: Settings, client: TestClient[Any
 def test_only_its_own_names_are_answered(client: TestClient[Any]) -> None:
     assert client.get("/v1/status", headers={"host": "evil.example"}).status_code == 400
     assert client.get("/health", headers={"host": "localhost:9999"}).json() == {"status": "ok"}
+    assert client.get("/health", headers={"host": "mask.example"}).status_code == 400
+
+
+@pytest.mark.parametrize(("url", "origin"), [
+    ("", ""), ("https://Mask.Example/", "https://mask.example"), ("https://mask.example:443", "https://mask.example"),
+    ("http://mask.example:8443/x", "http://mask.example:8443"),
+])  # fmt: skip
+def test_the_origin_of_our_pages_is_as_a_browser_names_it(url: str, origin: str) -> None:
+    assert Settings(public_url=url).public_origin == origin
+
+
+@pytest.mark.parametrize("wrong", [
+    {"public_url": "mask.example"}, {"public_url": "https://"}, {"public_url": "ftp://mask.example"},
+    {"trusted_proxies": "10.0.0.1/8"}, {"trusted_proxies": "127.0.0.1, proxy"},
+])  # fmt: skip
+def test_a_setting_that_cannot_be_is_refused_at_the_start(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Settings(**wrong)  # type: ignore[arg-type]
 
 
 def test_no_browser_guesses_what_an_answer_is(client: TestClient[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +12,12 @@ from joserfc.jwk import RSAKey
 from litestar.testing import TestClient
 from providers import Provider, running
 from pydantic import SecretStr
+from sqlalchemy import update
+from sqlalchemy.orm import Session, sessionmaker
 
-from api import identities
+from api import auth, identities
 from api.app import create_app
+from api.tables.users import User
 from pipeline.settings import Settings
 
 
@@ -41,8 +45,9 @@ def come_back(app: TestClient[Any], state: str, code: str = "c1") -> httpx.Respo
     return app.get("/v1/login/oidc/callback", params={"code": code, "state": state}, follow_redirects=False)
 
 
-def test_single_sign_on_makes_a_user_without_rights_and_knows_them_again(app: TestClient[Any], provider: Provider
-                                                                         ) -> None:
+def test_single_sign_on_makes_a_user_without_rights_and_knows_them_again(
+    app: TestClient[Any], as_: Any, provider: Provider
+) -> None:
     assert app.get("/v1/login/ways").json() == {"password": True, "single_sign_on": True, "wechat": True}
     address = begin(app)
     assert "code_challenge_method=S256" in address
@@ -51,6 +56,11 @@ def test_single_sign_on_makes_a_user_without_rights_and_knows_them_again(app: Te
     assert (answer.status_code, answer.headers["location"]) == (302, "/episodes")
     me = app.get("/v1/me").json()
     assert (me["name"], me["full_name"], me["permissions"]) == ("mei", "Mei", [])
+    log = as_("admin").get("/v1/audit", params={"user": me["id"]}).json()["items"]
+    assert [(each["action"], each["noun"]) for each in reversed(log)] == [
+        ("user.add", me["id"]), ("identity.link", provider.url), ("session.start", log[0]["noun"])]
+    refused = app.delete("/v1/me/oidc")
+    assert (refused.status_code, refused.json()["title"]) == (409, "the last way to log in")
     provider.claims = {"preferred_username": "mei-renamed"}
     app.cookies.clear()
     come_back(app, provider.allow(begin(app, "//evil.example/")))
@@ -87,13 +97,48 @@ def test_the_provider_does_not_decide_who_is_our_admin(app: TestClient[Any], as_
     provider.claims = {"preferred_username": "root"}
     assert come_back(app, provider.allow(begin(app))).json()["title"] == "name taken"
     root = as_("admin", name="Root2")
-    linking = root.get("/v1/me/oidc", follow_redirects=False)
-    assert come_back(root, provider.allow(linking.headers["location"])).status_code == 302
+    assert root.get("/v1/me/oidc", follow_redirects=False).status_code == 405  # no page of another site begins it
+    begun = root.post("/v1/me/oidc", params={"after": "/me"})
+    state = provider.allow(begun.json()["address"])
+    # whoever uses the browser after them links nothing to them, and is not let in as them
+    for login in ("", as_("viewer").headers["authorization"]):
+        other = copy.copy(root)
+        other.headers = httpx.Headers({"authorization": login} if login else {})
+        answer = come_back(other, state)
+        assert (answer.status_code, answer.json()["title"]) == (403, "somebody else")
+        assert "set-cookie" not in answer.headers
+        state = provider.allow(root.post("/v1/me/oidc", params={"after": "/me"}).json()["address"])
+    done = come_back(root, state)
+    assert (done.status_code, done.headers["location"], "set-cookie" in done.headers) == (302, "/me", False)
     come_back(app, provider.allow(begin(app)))
     assert app.get("/v1/me").json()["name"] == "Root2"
+    me = root.get("/v1/me").json()["id"]
+    log = root.get("/v1/audit", params={"user": me, "action": "identity.link"}).json()["items"]
+    assert [each["noun"] for each in log] == [provider.url]
 
 
-def test_wechat_is_linked_first_and_then_logs_in(app: TestClient[Any], as_: Any, provider: Provider) -> None:
+def test_an_account_is_taken_off_as_long_as_there_is_another_way_in(
+    app: TestClient[Any], as_: Any, provider: Provider, sessions: sessionmaker[Session]
+) -> None:
+    lin = as_("inspector", site="hall", name="Lin")
+    assert come_back(lin, provider.allow(lin.post("/v1/me/oidc").json()["address"])).status_code == 302
+    assert lin.delete("/v1/me/oidc").status_code == 409
+    assert lin.post("/v1/me/wechat", json={"code": "good"}).status_code == 204
+    assert lin.delete("/v1/me/oidc").status_code == 204
+    assert lin.delete("/v1/me/oidc").status_code == 404
+    assert lin.delete("/v1/me/wechat").status_code == 409
+    with sessions() as session, session.begin():
+        session.execute(update(User).where(User.name == "Lin").values(password=auth.hashed("long enough now")))
+    assert lin.delete("/v1/me/wechat").status_code == 204
+    log = as_("admin").get("/v1/audit", params={"user": lin.get("/v1/me").json()["id"]}).json()["items"]
+    assert [(each["action"], each["noun"]) for each in log] == [
+        ("identity.unlink", "wechat"), ("identity.unlink", "oidc"), ("identity.link", "wechat"),
+        ("identity.link", provider.url)]  # fmt: skip
+
+
+def test_wechat_is_linked_first_and_then_logs_in(
+    app: TestClient[Any], as_: Any, provider: Provider, sessions: sessionmaker[Session]
+) -> None:
     lin = as_("inspector", site="hall", name="Lin")
     refused = app.post("/v1/login/wechat", json={"code": "good"})
     assert (refused.status_code, refused.json()["title"]) == (404, "not linked")
@@ -104,8 +149,13 @@ def test_wechat_is_linked_first_and_then_logs_in(app: TestClient[Any], as_: Any,
     told = app.post("/v1/login/wechat", json={"code": "c"}).json()
     assert told["me"]["name"] == "Lin"
     assert [each["provider"] for each in lin.get("/v1/me/identities").json()] == ["wechat"]
+    with sessions() as session, session.begin():
+        session.execute(update(User).where(User.name == "Lin").values(password=auth.hashed("long enough now")))
     assert lin.delete("/v1/me/wechat").status_code == 204
     assert app.post("/v1/login/wechat", json={"code": "d"}).status_code == 404
+    # codes are asked for at WeChat: not any number of them
+    tries = [app.post("/v1/login/wechat", json={"code": "wrong"}).status_code for _ in range(28)]
+    assert tries == [401] * 27 + [429]
 
 
 def test_a_server_that_is_away_is_named_without_its_secret(tables: Settings) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -11,8 +13,8 @@ from litestar.exceptions import WebSocketDisconnect
 from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
 from litestar.testing import TestClient
 
-from api import auth
-from api.permissions import ROLES
+from api import auth, live
+from api.permissions import PERMISSIONS, ROLES, Given, Who
 
 # What stands in a path so that the route is found; no such thing exists.
 VALUES = {"str": "nothing-there", "int": "1", "uuid": "00000000-0000-4000-8000-000000000000", "path": "nothing", }
@@ -72,7 +74,31 @@ def test_a_role_may_what_it_holds_and_nothing_else(as_: Any, role: str) -> None:
     assert wrong == []
 
 
+def test_what_is_of_a_camera_whose_site_nobody_knows_is_told_to_nobody_of_a_site() -> None:
+    def who(site: str) -> Who:
+        return Who("u", "n", "l", (Given("viewer", site, "", frozenset({"cameras.view"})),))
+
+    event = live.Event("camera.status", {"id": "ghost"}, "", "ghost", "cameras.view")
+    assert live.known(who("hall"), event) is None
+    assert live.known(who(""), event) is event
+
+
 STREAMS = {"/v1/live"}  # does not end by itself; test_live.py
+
+
+def test_every_permission_gates_something(app: TestClient[Any]) -> None:
+    """Of a route or socket, or in the code that one runs: what can be given is worth something."""
+    gated = {wanted for _, _, wanted in routes(app.app)}
+    nodes = [node for file in Path(auth.__file__).parent.rglob("*.py")
+             for node in ast.walk(ast.parse(file.read_text("utf-8")))]
+    asks = {"may", "scope", *(node.name for node in nodes if isinstance(node, ast.FunctionDef)
+                              and "permission" in {each.arg for each in node.args.args})}
+    for node in nodes:
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in asks - {"needs"}:
+            gated |= {each.value for arg in node.args for each in ast.walk(arg) if isinstance(each, ast.Constant)}
+    assert sorted(PERMISSIONS - gated) == []
+    for role, (_, _, holds) in ROLES.items():
+        assert holds <= PERMISSIONS, role
 
 
 def test_there_are_routes_of_every_module(app: TestClient[Any]) -> None:
@@ -107,5 +133,16 @@ def test_bounds_of_lists_and_names_hold(as_: Any) -> None:
     for path in (f"{room}/messages?since=-1", f"{room}/pictures/%2e%2e", "/v1/chat/rooms/hall/messages",
                  "/v1/inspections?since=-1", "/v1/inspections?site=A%20B", "/v1/rounds?site=A%20B"):
         assert admin.get(path).status_code in (404, 422), path
+    user, wish = admin.get("/v1/me").json()["id"], {"address": "rtsp://10.0.0.9/1"}
+    for name in ("North\ngate", "North gate\n", "\rNorth", "North\x85gate", "North\u2028gate"):
+        for path, body in (
+            ("/v1/sites", {"id": "yard", "name": name}), ("/v1/users", {"name": name}),
+            ("/v1/cameras", {"id": "north", "site": "hall", "name": name, "sources": [{"url": "rtsp://10.0.0.9/1"}]}),
+            ("/v1/requests", {"kind": "camera", "site": "hall", "reason": "dark there", "wish": wish | {"name": name}}),
+            ("/v1/channels", {"name": name, "options": {"kind": "webhook", "url": "https://example.org/"}}),
+            (f"/v1/users/{user}/grants", {"role": "viewer", "site": f"hall{name[-1:]}" if name[-1:] == "\n" else name}),
+        ):
+            answer = admin.post(path, json=body)
+            assert answer.status_code == 422, (path, name, answer.text)
     for name in ("Bad%20Name", "x" * 41):
         assert admin.put(f"/v1/roles/{name}", json={"permissions": []}).status_code == 422

@@ -51,9 +51,20 @@ def test_nobody_gives_what_they_do_not_have(as_: Any) -> None:
     assert manager.post(give, json={"role": "admin", "site": "hall"}).status_code == 403
     assert manager.put("/v1/roles/own", json={"permissions": ["people.view"]}).status_code == 403
     assert as_("viewer").get("/v1/users").status_code == 403
-    # a user with more rights than one's own cannot be taken over by giving them a new password
+    # nobody is taken over by giving them a new password: neither who has more rights, nor who has none and may get some
     boss = admin.get("/v1/me").json()["id"]
-    assert manager.patch(f"/v1/users/{boss}", json={"password": PASSWORD}).status_code == 403
+    fresh = admin.post("/v1/users", json={"name": "Fan"}).json()["id"]
+    far = admin.post("/v1/users", json={"name": "Wu"}).json()["id"]
+    admin.post(f"/v1/users/{far}/grants", json={"role": "viewer", "site": "dock"})
+    admin.put("/v1/roles/removes", json={"permissions": ["users.view", "users.remove"]})
+    remover = as_("removes", site="hall")
+    for id in (boss, fresh, far, user):
+        assert manager.patch(f"/v1/users/{id}", json={"password": PASSWORD}).status_code == 403
+        assert manager.patch(f"/v1/users/{id}", json={"active": False}).status_code == 403
+        assert remover.delete(f"/v1/users/{id}").status_code == 403
+        assert admin.get(f"/v1/users/{id}").json()["has_password"] is False
+    assert admin.patch(f"/v1/users/{fresh}", json={"password": PASSWORD}).json()["has_password"] is True
+    assert manager.put("/v1/roles/own", json={"permissions": []}).status_code == 403
 
 
 def test_roles_are_data(as_: Any) -> None:

@@ -29,6 +29,7 @@ def test_every_fault_is_named_and_no_password() -> None:
     bad = msgspec.structs.replace(
         GOOD,
         camera="Door 1",
+        name="Door\n1",
         sources=(Source("ftp://u:secret@h/x"), Source("rtsp://u:secret@"), Source("rtsp://u:secret@h:port/x")),
         fps=0,
         width=12,
@@ -36,11 +37,11 @@ def test_every_fault_is_named_and_no_password() -> None:
     )
     said = faults(bad)
     assert [line.split(": ")[1] for line in said] == [
-        "camera", "sources[0].url", "sources[1].url", "sources[2].url", "fps", "width", "direction",
+        "camera", "name", "sources[0].url", "sources[1].url", "sources[2].url", "fps", "width", "direction",
     ]  # fmt: skip
-    assert said[4] == "Door 1: fps: expected pictures a second, 0.05..60, got 0"
+    assert said[5] == "Door 1: fps: expected pictures a second, 0.05..60, got 0"
     assert (
-        said[1]
+        said[2]
         == "Door 1: sources[0].url: expected rtsp://, rtmp://, http(s)://, a path or /dev/videoN, got 'ftp://h/x'"
     )
     assert "secret" not in "".join(said)

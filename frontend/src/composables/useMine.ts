@@ -17,7 +17,11 @@ export function useMine() {
     sessions, identities, ways,
     change: (old: string, fresh: string) => then(api.PUT('/v1/me/password', { body: { old, new: fresh } })),
     end: (id: string) => then(api.DELETE('/v1/me/sessions/{id}', { params: { path: { id } } })),
-    unlink: () => then(api.DELETE('/v1/me/wechat')),
+    unlink: (what: 'oidc' | 'wechat') => then(what === 'oidc' ? api.DELETE('/v1/me/oidc') : api.DELETE('/v1/me/wechat')),
+    /** Leaves this page for the provider's, which sends the browser back here. */
+    link: async (): Promise<void> => {
+      location.assign((await got(api.POST('/v1/me/oidc', { params: { query: { after: '/me' } } }))).address)
+    },
     make: async (name: string, days: number): Promise<Schema<'Started'>> => {
       const started = await got(api.POST('/v1/me/tokens', { body: { name, days } }))
       await queries.invalidateQueries({ queryKey: ['me'] })
