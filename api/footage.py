@@ -36,6 +36,9 @@ NEAR = 1_500_000  # µs
 HOLE = 2_500_000  # µs between two frames, at least, for it to be a gap
 PEEKED = 200  # records looked at for the frame of a camera at a time: cameras that share a partition are few
 REMEMBERED = 50_000  # frames of which the process knows where they lie
+LOOKING = 2.0  # seconds in which what was seen of a stretch must be read; what is not known by then is not shown
+NEWS = 60 * SECOND  # by when a picture has been looked at, unless the stages are down: capture thins before they lag
+NEVER = 1 << 62  # µs UTC
 
 
 class Away(OSError):
@@ -80,6 +83,18 @@ class Seen(msgspec.Struct, frozen=True):
         x0, y0, x1, y1 = face.box
         w, h = max(self.width, 1), max(self.height, 1)
         return x0 / w, y0 / h, x1 / w, y1 / h
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What was seen in a stretch, as far as there was time to read it."""
+
+    seen: tuple[Seen, ...] = ()  # by time
+    known: int = NEVER  # µs UTC: from here on nothing is known; NEVER: all of it is here
+
+    @property
+    def all(self) -> bool:
+        return self.known == NEVER
 
 
 @dataclass
@@ -201,13 +216,15 @@ class Log:
                         break
         return None
 
-    def looks(self, camera: str, since: int, until: int, seconds: float = 2.0) -> list[Seen]:
-        """What was seen in the frames of [since, until) and next to them, by time."""
+    def looks(self, camera: str, since: int, until: int, seconds: float | None = None) -> Looks:
+        """What was seen in the frames of [since, until) and next to them."""
         found: dict[int, Seen] = {}
+        known = NEVER
         with self._reading("faces", camera) as reader:
-            for record in reader.records(since - NEAR - EARLY, until + NEAR, time.monotonic() + seconds):
-                if record is None:
-                    break  # what is not known is withheld where it matters
+            for record in reader.records(since - NEAR - EARLY, until + NEAR, time.monotonic() + (seconds or LOOKING)):
+                if record is None:  # looks of a camera are in the order of their time: those up to the newest are here
+                    known = max(found, default=0)
+                    break
                 if record.key != reader.key or not record.value:
                     continue
                 with suppress(msgspec.DecodeError, UnicodeDecodeError):
@@ -216,7 +233,7 @@ class Log:
                         found.setdefault(seen.at, seen)
                     if seen.at > until + NEAR:
                         break
-        return [found[at] for at in sorted(found)]
+        return Looks(tuple(found[at] for at in sorted(found)), known)
 
     def bounds(self, camera: str) -> tuple[int | None, int | None]:
         """Times of the oldest and the newest record of the log in which the camera lies, µs UTC."""
@@ -354,6 +371,8 @@ class Veil:
     privacy: Privacy = "pseudonymous"  # as it is now
     blur_others: bool = False  # as it is now
     looks: tuple[Seen, ...] = ()  # by time
+    known: int = NEVER  # from here on it is not known what was seen, µs UTC
+    news: int = NEVER  # pictures from here on are yet to be looked at: somebody who was erased may be in them
     subject: frozenset[str] = frozenset()  # tracks whose faces stay, where others are blurred
     erased: frozenset[str] = frozenset()  # faces and tracks that nobody sees again
 
@@ -365,11 +384,13 @@ class Veil:
         return "anonymous" in (self.privacy, frame.privacy)
 
     def shown(self, frame: Head | Frame) -> Shown:
-        """withheld: faces are to be blurred in it, and it is not known yet where they are."""
+        """withheld: faces are to be made unrecognisable in it, or may have to be, and nobody knows where they are."""
+        if frame.at >= self.known:
+            return "withheld"
         before, same, after = self._around(frame.at)
+        if same is None and (before is None or after is None) and (self.blurs(frame) or frame.at >= self.news):
+            return "withheld"
         if self.blurs(frame):
-            if same is None and (before is None or after is None):
-                return "withheld"
             return "changed"
         return "changed" if self.hidden or self._gone(frame.at) else "whole"
 

@@ -75,7 +75,9 @@ def known(who: Who, event: Event) -> Event | None:
     if event.cameras:
         mine = tuple(camera for camera in event.cameras if all(who.may(each, event.site, camera) for each in needs))
         return msgspec.structs.replace(event, camera=mine[-1], cameras=mine) if mine else None
-    return event if all(who.may(each, event.site or None, event.camera) for each in needs) else None
+    # of a camera whose site nobody knows (yet) only they hear who have every site
+    site = event.site if event.site or event.camera else None
+    return event if all(who.may(each, site, event.camera) for each in needs) else None
 
 
 class Listener:

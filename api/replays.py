@@ -46,6 +46,7 @@ DEATHS = 3  # workers that may die of a run
 MOST_EPISODES = 10_000  # of a run, and of what it is compared with
 TRIALS = "trials"  # folder below data/models with weights that only replays use: <model>.<label>.tflite
 LABEL = re.compile(r"[A-Za-z0-9_-]{1,40}")
+LOOKING = 30.0  # seconds for what the stream saw when an episode was shown: nobody waits for an answer here
 BESIDE = 0.3  # overlap by which a box is that of an erased face, also in the frame before or after
 BLACK = 40  # luma up to which a pixel of a privacy area counts as blackened: JPEG smears its edge
 # Settings that the flow takes, and between what they may be chosen for a run.
@@ -267,7 +268,7 @@ def of_erased(settings: Settings, sessions: sessionmaker[Session], rows: list[di
               sizes: Mapping[str, tuple[int, int]], stopped: Callable[[], bool]) -> set[str]:
     """Episodes that show somebody who was erased: by what the stream saw in that frame or just beside it, where a run
     with other models or thresholds has given them other ids. Raises OSError when the topics cannot be read."""
-    from api.footage import Log
+    from api.footage import Away, Log
 
     with sessions() as session:
         if session.scalar(select(erased.Erased.digest).limit(1)) is None:
@@ -278,14 +279,17 @@ def of_erased(settings: Settings, sessions: sessionmaker[Session], rows: list[di
             for one in row["evidence"]:
                 if stopped() or row["id"] in found:
                     break
-                looks = seen_by.looks(one["camera"], one["at"], one["at"] + 1)
-                ids = {id_ for seen in looks for face in seen.faces for id_ in (face.id, face.track) if id_}
+                looks = seen_by.looks(one["camera"], one["at"], one["at"] + 1, LOOKING)
+                if not looks.all:
+                    raise Away(f"expected to have read within {LOOKING:.0f} s what was seen beside an episode's "
+                               "picture: it may show somebody who was erased")
+                ids = {id_ for seen in looks.seen for face in seen.faces for id_ in (face.id, face.track) if id_}
                 with sessions() as session:
                     gone = erased.erased(session, ids)
                 wide, high = sizes.get(one["face"].rpartition("#")[0], (0, 0))
                 x0, y0, x1, y1 = one["box"]
                 box = x0 / max(wide, 1), y0 / max(high, 1), x1 / max(wide, 1), y1 / max(high, 1)
-                if any(iou(box, seen.parts(face)) >= BESIDE for seen in looks for face in seen.faces
+                if any(iou(box, seen.parts(face)) >= BESIDE for seen in looks.seen for face in seen.faces
                        if face.id in gone or face.track in gone):
                     found.add(row["id"])
     finally:

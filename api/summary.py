@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from pipeline.capture import bare
 from pipeline.messages import (
     STATES,
     Camera,
@@ -177,7 +178,7 @@ class Summary:
                 continue  # removed
             view = CameraNow(camera, wish.name if wish else "", wish.rendered if wish else False)
             if status:
-                view.state, view.since, view.error = status.state, status.since, status.error
+                view.state, view.since, view.error = status.state, status.since, bare(status.error)
                 view.age = max(now - status.at, 0) / 1e6
                 view.fps_in, view.fps_analysed, view.dropped = status.fps_in, status.fps_analysed, status.dropped
                 view.analysed_width, view.analysed_why = status.analysed_width, status.analysed_why

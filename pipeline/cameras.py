@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
+import posixpath
 import re
+import socket
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
-from urllib.parse import urlsplit
+from contextlib import suppress
+from typing import Any, NamedTuple, get_args
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 import yaml
@@ -153,6 +157,56 @@ def shown(camera: Camera) -> dict[str, Any]:
     )
     told: dict[str, Any] = msgspec.to_builtins(hidden)
     return told
+
+
+class _Place(NamedTuple):
+    """What of an address says whose picture it is."""
+
+    scheme: str
+    host: str
+    port: int | None  # None: the usual one
+    path: str
+    query: dict[str, str]
+
+
+_PLAIN = {"rtsps": "rtsp", "rtmps": "rtmp", "rtmpt": "rtmp", "https": "http"}  # TLS shows nothing else
+_USUAL = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "rtmpt": 80, "http": 80, "https": 443}
+
+
+def _place(url: str) -> _Place | None:
+    """None: it cannot be read."""
+    if "://" not in url or url.startswith("file://"):
+        return _Place("file", "", None, posixpath.normpath(url.removeprefix("file://")), {})
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    scheme = parts.scheme.lower()
+    return _Place(
+        _PLAIN.get(scheme, scheme), _host(parts.hostname or ""), None if port == _USUAL.get(scheme) else port,
+        public(unquote(parts.path)).rstrip("/"),
+        {name.lower(): value for name, value in parse_qsl(parts.query, keep_blank_values=True)
+         if public(f"?{name}=x") == f"?{name}=x"})
+
+
+def _host(name: str) -> str:
+    """A host as it is always written: numbers may be written in many ways."""
+    with suppress(OSError, ValueError):
+        return socket.inet_ntoa(socket.inet_aton(name))
+    with suppress(ValueError):
+        address = ipaddress.IPv6Address(name.split("%")[0])
+        return str(address.ipv4_mapped or address)
+    return name.lower().rstrip(".")
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two addresses show the same picture, as far as they tell: logins, TLS, the usual port, a slash at the end
+    and what only one of them asks for make no difference. A name and a number of one host are two hosts."""
+    a, b = _place(one), _place(other)
+    if a is None or b is None:
+        return one == other
+    return a[:4] == b[:4] and all(b.query.get(name, value) == value for name, value in a.query.items())
 
 
 def sources(main: Sequence[str], sub: Sequence[str], sub_width: int = 0) -> tuple[Source, ...]:

@@ -24,13 +24,32 @@ DIGEST = (64, 36)  # width, height of the luma thumbnail
 DRIFT = SECOND  # the stream's clock may be this far from the wall clock before it is set again
 JUMP = 2 * SECOND  # two packets further apart than this are not one stretch of time
 
-_LOGIN = re.compile(r"(?<=://)[^\s'\"]*@")
-_SECRET = re.compile(r"(?i)([?&;](?:pass\w*|pwd|token|secret|key|api_?key|auth\w*|sig\w*)=)[^&\s'\"]+")
+_LOGIN = re.compile(r"(?<=://)\S*@|(?<![\w@/])[\w.%+-]+:[^\s@/]+@(?=[\w\[])")
+# By what names cameras take a login in the query of an address or, joined by underscores, in its path. Rather one too
+# many than one too few: what is hidden without need is a number of a channel at worst.
+_SECRET = re.compile(
+    r"(?i)((?:^|[?&;/_,\s'\"])(?:[\w.-]*(?:pas|pwd|psw|token|secret|key|auth|sig|jwt|cred|user|usr|login|account|session|"
+    r"sid|hash)[\w.-]*|u|p|pw)=).+?(?=_(?:channel|stream|subtype)\w*=|[&;\s'\"]|$)")
+_PLACE = re.compile(r"[/\\@=]|[\w-]\.[\w-]|:.*:")  # in a word that is, or holds, an address, a host or a path
+_PLAIN = re.compile(r"\d+(\.\d+)?|H\.26\d")  # words that only look like one
+_HOST = re.compile(r"(?i)\b(host(?:name)?) \S+")
 
 
 def public(text: str) -> str:
-    """An address, or a sentence with addresses in it, without logins and keys."""
+    """An address, or a sentence with addresses in it, without logins and keys: for whoever may change the camera."""
     return _SECRET.sub(r"\1***", _LOGIN.sub("", text))
+
+
+def bare(text: str) -> str:
+    """Why a camera cannot be watched, for everybody else: without its address, or any host or path."""
+    words: list[str] = []
+    for word in _HOST.sub(r"\1 /", text).split():
+        inner = word.strip("()[]{}<>\"',;:.")
+        if _PLACE.search(inner) and not _PLAIN.fullmatch(inner):
+            word = "…" + word[len(word.rstrip(",;:.")):]
+        if word != "…" or words[-1:] != ["…"]:
+            words.append(word)
+    return " ".join(words)
 
 
 def choose(sources: Sequence[Source], width: int, prefer: int | None = None) -> tuple[Source, ...]:

@@ -224,7 +224,7 @@ def _view(who: Who, row: CameraRow, state: CameraState | None, calibrated: bool)
     trusted = any(who.may(f"cameras.{action}", row.site, row.id) for action in ("edit", "run"))
     status = msgspec.convert(state.status, CameraStatus) if state else None
     if status and not trusted:
-        status = msgspec.structs.replace(status, url="", worker="", error="cannot be reached" if status.error else "")
+        status = msgspec.structs.replace(status, url="", worker="", error=capture.bare(status.error))
     return CameraView(
         row.id, row.name, row.site,
         [SourceView(capture.public(s.url) if trusted else "", s.kind, s.width) for s in camera.sources], camera.prefer,

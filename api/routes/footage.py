@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from api import footage
 from api.auth import needs
 from api.clips import Busy, Clip, Clips, Empty, Stamp, film
-from api.db import now
+from api.db import micros, now
 from api.dependencies import By, Db
 from api.fields import CLEAN
 from api.footage import LONGEST, SECOND, Away, Log, Shown, Veil
@@ -154,7 +154,7 @@ def picture(request: Request[Any, Any, Any], db: Db, who: By, camera: TheCamera,
             ) -> Response[bytes]:
     """Privacy areas as they are drawn now are black in it. One row of the audit log tells of a look at a minute."""
     row = find(db, who, camera)
-    tracks = _subject(db, who, episode)
+    tracks = _subject(db, who, row, episode)
     log: Log = request.app.state.footage
     with _reaching():
         frame = log.frame(camera, at)
@@ -192,7 +192,7 @@ def clip(request: Request[Any, Any, Any], db: Db, who: By, camera: TheCamera, si
     _stretch(since, until)
     if until - since > LONGEST:
         raise Problem(422, "too long", f"expected at most {LONGEST // SECOND} s, got {(until - since) / SECOND:.0f} s")
-    tracks = _subject(db, who, episode)
+    tracks = _subject(db, who, row, episode)
     site = db.get(Site, row.site)
     name, zone = row.name or camera, time_zone(site.time_zone) if stamp == "site" and site else UTC
     log: Log = request.app.state.footage
@@ -206,6 +206,8 @@ def clip(request: Request[Any, Any, Any], db: Db, who: By, camera: TheCamera, si
                   if who.may("cameras.view", frame.site, camera)]
         with request.app.state.sessions() as session:
             veil = _veil(session, log, row, since, until, frames, tracks)
+        if veil.known < until:  # a film is kept for a while: not one that lacks its end for want of time
+            raise Away("expected to have read in time what was seen in the stretch")
         return film(frames, veil, shape)
 
     db.commit()  # a film takes seconds: no connection waits for it
@@ -251,7 +253,7 @@ def around(request: Request[Any, Any, Any], db: Db, who: By, id: StreamId) -> Ep
             oldest, newest = log.bounds(camera)
             since = min(until, max(since, oldest - footage.EARLY)) if oldest else until
             until = max(since, min(until, newest + 1)) if newest else since
-            looks = log.looks(camera, since, min(until, since + LONGEST)) if since < until else []
+            looks = log.looks(camera, since, min(until, since + LONGEST)).seen if since < until else ()
         told.append(CameraFootage(camera, since, until, oldest, newest, _boxes(
             looks, {leg.track for leg in mine} - gone, since, until)))
     return EpisodeFootage(id, told)
@@ -260,7 +262,7 @@ def around(request: Request[Any, Any, Any], db: Db, who: By, id: StreamId) -> Ep
 # -- how --------------------------------------------------------------------------------------------------------------
 
 
-def _boxes(looks: list[footage.Seen], tracks: set[str], since: int, until: int) -> list[BoxAt]:
+def _boxes(looks: Sequence[footage.Seen], tracks: set[str], since: int, until: int) -> list[BoxAt]:
     return [BoxAt(seen.at, tuple(round(v, 4) for v in seen.parts(face)), face.look, face.state)  # type: ignore[arg-type]
             for seen in looks if since <= seen.at < until for face in seen.faces if face.track in tracks]
 
@@ -281,14 +283,16 @@ class _reaching:
                           headers={"Retry-After": "3"}) from error
 
 
-def _subject(db: Session, who: Who, episode: str) -> frozenset[str]:
-    """Tracks of an episode's person. Raises Problem 404."""
+def _subject(db: Session, who: Who, of: CameraRow, episode: str) -> frozenset[str]:
+    """Tracks of an episode's person in this camera, where one may know of breaches. Raises Problem 404."""
     if not episode:
         return frozenset()
     row = episodes.find(db, episode, who.scope("compliance.view"))
     if row is None:
         raise missing("episode", episode)
-    return frozenset(db.scalars(select(LegRow.track).where(LegRow.trajectory == row.person)))
+    scope = who.scope("compliance.view")
+    return frozenset(db.scalars(select(LegRow.track).where(
+        LegRow.trajectory == row.person, LegRow.camera == of.id, scope.where(LegRow.site, LegRow.camera))))
 
 
 def _veil(db: Session, log: Log, row: CameraRow, since: int, until: int, frames: Sequence[footage.Head | Frame],
@@ -299,10 +303,12 @@ def _veil(db: Session, log: Log, row: CameraRow, since: int, until: int, frames:
     someone = db.scalar(select(Erased.digest).limit(1)) is not None
     if not frames or not (someone or any(veil.blurs(frame) for frame in frames)):
         return veil
-    looks = tuple(log.looks(row.id, since, until))
-    gone = erased(db, {id for seen in looks for face in seen.faces for id in (face.id, face.track) if id}) \
+    looks = log.looks(row.id, since, until)
+    gone = erased(db, {id for seen in looks.seen for face in seen.faces for id in (face.id, face.track) if id}) \
         if someone else set()
-    return Veil(camera.hidden, camera.privacy, camera.blur_others, looks, subject - gone, frozenset(gone))
+    news = micros(now()) - footage.NEWS if someone else footage.NEVER
+    return Veil(camera.hidden, camera.privacy, camera.blur_others, looks.seen, looks.known, news, subject - gone,
+                frozenset(gone))
 
 
 def _looked(db: Session, who: Who, row: CameraRow, since: int, until: int, how: str) -> None:

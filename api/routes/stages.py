@@ -24,6 +24,7 @@ from api.tables.outbox import Outgoing
 from api.tables.savings import STRETCH, Saved
 from api.watch import Watch
 from pipeline import topics
+from pipeline.capture import bare
 from pipeline.settings import Settings
 
 S = TypeVar("S", bound="Savings")

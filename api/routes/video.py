@@ -145,7 +145,7 @@ def _fits(shown: Wanted, camera: Camera) -> bool:
 def _told(fault: Fault, trusted: bool) -> Fault:
     """Without the address of a camera for who may not know it."""
     if fault.code == "camera" and not trusted:
-        return msgspec.structs.replace(fault, detail="the camera cannot be reached")
+        return msgspec.structs.replace(fault, detail=capture.bare(fault.detail))
     return fault
 
 

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import scenes
 from kafka import KafkaProducer
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from agents import broker
+from api import footage
 from api.clips import Busy, Clips
 from api.footage import Log
 from api.tables.audit import Audit
@@ -25,6 +26,7 @@ from api.tables.cameras import CameraRow, columns
 from api.tables.episodes import EpisodeRow
 from api.tables.erased import Erasure, mark
 from api.tables.trajectories import LegRow, TrajectoryRow
+from api.tables.users import Grant, Role, RolePermission
 from infra.local.process import free_port
 from pipeline import pictures, topics
 from pipeline.messages import Camera, Face, Faces, Frame, Source
@@ -177,7 +179,8 @@ def test_who_may_not_see_and_what_makes_no_sense(
 
 
 def test_what_must_not_be_seen_is_not_seen(
-        as_: Any, tables: Any, sessions: sessionmaker[Session], log: list[Frame], start: int) -> None:
+        as_: Any, tables: Any, sessions: sessionmaker[Session], log: list[Frame], start: int,
+        monkeypatch: pytest.MonkeyPatch) -> None:
     """An area that was drawn later, other people, anybody at an anonymous site, somebody erased."""
     client, frame = as_("viewer", site="hall"), log[10]
     path, whole = f"/v1/cameras/gate/footage/{log[10].at}", frame.jpeg
@@ -193,6 +196,19 @@ def test_what_must_not_be_seen_is_not_seen(
     assert shows() == ""
     episode(sessions, start)
     path += "?episode=him!1"
+    assert shows() == "m"
+    with sessions() as session, session.begin():  # of a camera at which one may not know of breaches, nobody is named
+        user = session.scalar(select(Grant.user).where(Grant.site == "hall"))
+        session.execute(delete(Grant).where(Grant.user == user))
+        session.add(Role(name="eyes"))
+        session.flush()
+        session.add_all([RolePermission(role="eyes", permission="cameras.view"),
+                         Grant(user=user, role="eyes", site="hall", camera="gate"),
+                         Grant(user=user, role="viewer", site="hall", camera="dock")])
+        session.get_one(EpisodeRow, "him!1").cameras = ["gate", "dock"]
+    assert shows() == ""
+    with sessions() as session, session.begin():
+        session.add(Grant(user=user, role="viewer", site="hall"))
     assert shows() == "m"
 
     around = client.get("/v1/episodes/him!1/footage").json()["cameras"]
@@ -224,6 +240,20 @@ def test_what_must_not_be_seen_is_not_seen(
     shown = pictures.encode(first, 95)
     assert differs(shown, whole, HIM)
     assert not differs(shown, whole, HER)
+
+    # where nobody can say in time where the erased face is, nothing is shown that it may be in
+    stretch = {"since": start, "until": start + S}
+    monkeypatch.setattr(footage, "LOOKING", 0.0)
+    refused = client.get(path)
+    assert (refused.status_code, refused.headers["retry-after"]) == (409, "2")
+    told = client.get("/v1/cameras/gate/footage", params=stretch).json()
+    assert {each["shown"] for each in told["frames"]} == {"withheld"}
+    clip = client.get("/v1/cameras/gate/footage/clip", params=stretch)
+    assert (clip.status_code, clip.headers["retry-after"]) == (503, "3")
+    monkeypatch.undo()
+    assert client.get("/v1/cameras/gate/footage/clip", params=stretch).status_code == 200
+    # he may be in what nobody has looked at
+    assert client.get(f"/v1/cameras/gate/footage/{late.at}").status_code == 409
 
 
 def episode(sessions: sessionmaker[Session], start: int) -> None:

@@ -24,6 +24,7 @@ from world import CAMERAS, DOCK, GATE, HALL, MOVED, ROOF, WHOLE, YARD, Place, Us
 from api import auth, live
 from api.permissions import ROLES
 from api.tables.users import Grant
+from pipeline.messages import CameraStatus
 
 HOUR = 3_600_000_000  # µs
 GRANTS = (("hallsite", ""), ("hallsite", "gatecam"))
@@ -499,6 +500,9 @@ def test_what_happens_at_a_place_is_told_only_there(world: World, told: list[liv
         world.chat_picture(world.things[place]["room"])
         world.chat_picture(f"episode:{world.things[place]['episode']}")
         world.request(place)
+        world.fold("cameras.status", (camera, CameraStatus(
+            camera, world.start, "down", world.start, url="rtsp://10.0.0.5/1",
+            error="rtsp://10.0.0.5/1: expected a stream, got a refusal (401)")))
         world.inspection((place[0], ""))
         world.ok("PATCH", f"/v1/sites/{place[0]}", json={"blur_others": True})
         world.ok("POST", f"/v1/episodes/{quote(world.things[place]['episode'])}/steps", json={
@@ -506,7 +510,8 @@ def test_what_happens_at_a_place_is_told_only_there(world: World, told: list[liv
     loose = [event for event in told if not event.users and not (event.site and event.needs)
              and re.search("yard|roof|hall|gate|dock", repr(event.data))]
     assert loose == []
-    assert {"camera.removed", "chat.message", "request.changed", "inspection.photo", "site.changed",
+    assert [event for event in told if "10.0.0.5" in repr(event.data)] == []
+    assert {"camera.removed", "camera.status", "chat.message", "request.changed", "inspection.photo", "site.changed",
             "episode.reviewed"} <= {event.kind for event in told}
 
 

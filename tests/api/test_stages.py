@@ -38,7 +38,8 @@ def test_what_waits_who_works_and_what_cameras_deliver(tables: Settings, session
         publish(tables, ("cameras", Camera("gate", (Source("rtsp://10.0.0.9/1"),), site="hall", name="Gate")),
                 ("cameras", Camera("yard", (Source("rtsp://10.0.0.9/2"),), site="plant")),
                 ("cameras.status", CameraStatus("gate", now, "up", now, broker.worker(), fps_in=25.0, dropped=3)),
-                ("cameras.status", CameraStatus("yard", now, "up", now, "other:1", fps_in=5.0)))
+                ("cameras.status", CameraStatus("yard", now, "down", now, "other:1", fps_in=5.0, url="rtsp://10.0.0.9/2",
+                                                error="rtsp://10.0.0.9/2: expected a stream, got a refusal (401)")))
         until(sessions, lambda s: len(s.scalars(select(CameraState)).all()) == 2)
         end = time.monotonic() + 30
         while True:
@@ -58,6 +59,10 @@ def test_what_waits_who_works_and_what_cameras_deliver(tables: Settings, session
         assert worker["stages"][0]["partitions"]["cameras"] == list(range(8))
         assert [(c["camera"], c["fps_in"], c["dropped"]) for c in told_["cameras"]] == [
             ("gate", 25.0, 3), ("yard", 5.0, 0)]
+        assert told_["cameras"][1]["error"] == "…: expected a stream, got a refusal (401)"
+        status = admin.get("/v1/status").text
+        assert "got a refusal (401)" in status
+        assert "10.0.0.9" not in status + answer.text  # nobody needs it to see how the stream is
         assert told_["outbox"] == {"waiting": 0, "oldest": None, "fault": ""}
         assert told_["looked"] < 8
         assert stages["capture"]["seconds"] is None
