@@ -51,7 +51,7 @@ def faults(camera: Camera) -> list[str]:
     wants("sources", bool(camera.sources), "at least one address", [])
     for i, source in enumerate(camera.sources):
         wrong = _address(source.url)
-        wants(f"sources[{i}].url", not wrong, wrong, public(source.url))
+        wants(f"sources[{i}].url", not wrong, wrong, public("%20".join(source.url.split())))
         wants(f"sources[{i}].width", 0 <= source.width <= 16384, "pixels, 0..16384", source.width)
     wants("fps", FPS[0] <= camera.fps <= FPS[1], f"pictures a second, {FPS[0]:g}..{FPS[1]:g}", camera.fps)
     expected = f"pixels, {WIDTH[0]}..{WIDTH[1]}, or auto"
@@ -78,7 +78,7 @@ def _address(url: str) -> str:
         return "an address without spaces around it"
     if "://" not in url or url.startswith("file://"):
         return ""
-    if len(url.split()) > 1:  # what is in front of it in a login would be shown
+    if len(url.split()) > 1:  # what stands in front of one in a password would be shown
         return "an address without spaces: %20 stands for one"
     try:
         parts = urlsplit(url)

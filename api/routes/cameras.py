@@ -328,8 +328,27 @@ def switch(request: Request[Any, Any, Any], db: Db, who: By, camera: FromPath[st
 @put("/{camera:str}/hidden", opt=needs("cameras.edit"), sync_to_thread=True, summary="Draw the privacy areas")
 def hide(request: Request[Any, Any, Any], db: Db, who: By, camera: FromPath[str], data: JSONBody[Hidden]) -> CameraView:
     """They are black in every picture taken from now on, before it goes anywhere. Pictures from before keep what they
-    show on their topics until their retention ends; footage is shown without it."""
-    return _set(request, db, who, camera, "cameras.edit", "camera.hide", hidden=tuple(map(tuple, data.areas)))
+    show on their topics until their retention ends; footage is shown without it. Other cameras with the same address
+    get them too, and lose what is taken away here; 409 when one of those is not one's own to change."""
+    row = find(db, who, camera, "cameras.edit")
+    drawn = tuple(map(tuple, data.areas))
+    # in one order: of two who draw at a time none waits for the other
+    taken = {each.id: _kept(db, each) for each in sorted(
+        [row, *cameras.beside(db, row.camera.sources, camera)], key=lambda each: each.id)}
+    row, site = taken.pop(camera)
+    gone = set(row.camera.hidden) - set(drawn)
+    for other, _ in taken.values():
+        if gone & set(other.camera.hidden) and not who.may("cameras.edit", other.site, other.id):
+            raise Problem(409, "areas of another camera", "expected all areas that another camera with the same "
+                          "address has too: only who may change that one as well takes them away")
+    for other, at in taken.values():
+        wish = other.camera
+        left = tuple(dict.fromkeys((*(area for area in wish.hidden if area not in gone), *drawn)))
+        if left != wish.hidden:
+            _saved(request, db, who, msgspec.structs.replace(wish, hidden=left), at, other, "camera.hide", alone=True,
+                   hidden=left)
+    return _saved(request, db, who, msgspec.structs.replace(row.camera, hidden=drawn), site, row, "camera.hide",
+                  hidden=drawn)
 
 
 @put("/{camera:str}/zones", opt=needs("cameras.edit"), sync_to_thread=True, summary="Draw the zones")
@@ -403,7 +422,12 @@ def uncalibrate(db: Db, who: By, camera: FromPath[str]) -> None:
 def try_address(db: Db, who: By, settings: Config, data: JSONBody[Candidate]) -> Tried:
     """Takes one picture, within ten seconds. An address that cannot be watched is answered with `ok: false` and why."""
     wanted = source(settings, NewSource(data.url), ())
-    audit.write(db, who.id, "camera.try", capture.public(wanted.url)[:200], address=who.address)
+    shown = capture.public(wanted.url)[:200]
+    audit.write(db, who.id, "camera.try", shown, address=who.address)
+    there = cameras.beside(db, (wanted,))
+    for row in there:  # who has that camera reads who else looked through it
+        audit.write(db, who.id, "camera.try", shown, site=row.site, camera=row.id, address=who.address)
+    hidden = tuple(dict.fromkeys(area for row in there for area in row.camera.hidden))
     db.commit()  # the look takes seconds: no connection waits for it
     return _try(Camera("look", (wanted,)), wanted)
 
@@ -472,18 +496,11 @@ def _site(db: Session, who: Who, site: str) -> Site:
 
 
 def _taken(db: Session, who: Who, camera: str, permission: str) -> tuple[CameraRow, Site]:
-def unused(db: Session, id: str, site: str) -> None:
-    """Keeps an id from others until the request ends. Raises Problem 409 for one that a new camera of the site may not
-    have."""
-    if cameras.held(db, id) is not None:
-        raise Problem(409, "camera exists", f"expected the id of a new camera, got {id!r}")
-    if cameras.site_of(db, id) not in (None, site):
-        raise Problem(409, "id of another site", "expected an id that no camera of another site has had, because what "
-                      f"that one showed is found by it, got {id!r}")
-
-
     """The camera and its site, kept from others until the request ends: site first, as everybody takes them."""
-    row = find(db, who, camera, permission)
+    return _kept(db, find(db, who, camera, permission))
+
+
+def _kept(db: Session, row: CameraRow) -> tuple[CameraRow, Site]:
     site = db.scalar(select(Site).where(Site.id == row.site).with_for_update(read=True))
     held = cameras.held(db, camera)
     if held is None or site is None:
@@ -501,10 +518,10 @@ def _set(request: Request[Any, Any, Any], db: Session, who: Who, camera: str, pe
 
 
 def _saved(request: Request[Any, Any, Any], db: Session, who: Who, camera: Camera, site: Site, row: CameraRow | None,
-           action: str, **detail: Any) -> CameraView:
+           action: str, alone: bool = False, **detail: Any) -> CameraView:
     producer: Producer = request.app.state.producer
     try:
-        row = cameras.save(db, producer, camera, site, row)
+        row = cameras.save(db, producer, camera, site, row, alone)
     except BadCamera as error:
         raise Problem(422, "camera cannot be taken", str(error)[:2000]) from None
     audit.write(db, who.id, action, row.id, site=site.id, camera=row.id, address=who.address, **detail)
@@ -548,4 +565,6 @@ def _calibration(row: Calibration) -> CalibrationView:
 router = Router("/v1/cameras", route_handlers=[
     listed, one, add, change, remove, start, stop, switch, hide, draw, calibrate, calibration, uncalibrate, try_address,
     try_camera, snapshot,
+    if scheme in NETWORK and len(given.url.split()) > 1:
+        raise Problem(422, "not an address", "expected an address without spaces: %20 stands for one")
 ], tags=["cameras"])  # fmt: skip

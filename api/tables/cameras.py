@@ -22,9 +22,9 @@ from api.tables.outbox import Outgoing
 from api.tables.sites import Site
 from api.tables.users import Grant
 from pipeline import policy
-from pipeline.cameras import check
+from pipeline.cameras import alike, check
 from pipeline.capture import bare
-from pipeline.messages import Camera, CameraStatus, Privacy, encode
+from pipeline.messages import Camera, CameraStatus, Outline, Privacy, Source, encode
 
 if TYPE_CHECKING:
     from api.publish import Producer
@@ -124,15 +124,31 @@ def _moved(session: Session, id: str, site: str, before: str | None) -> None:
         index_elements=["id"], set_={"site": site}))
 
 
-def save(session: Session, producer: Producer, camera: Camera, site: Site, before: CameraRow | None) -> CameraRow:
-    """A wish into its row and on its way to the topic, with what its site and the active policy say of it. The caller
-    has it `held`. Raises BadCamera."""
+def beside(session: Session, sources: Sequence[Source], id: str = "") -> list[CameraRow]:
+    """Other cameras, of any site, that show the same picture as one of these addresses does."""
+    wanted = [source.url for source in sources]
+    there = session.execute(select(CameraRow.id, CameraRow.wish["sources"]).where(CameraRow.id != id))
+    same = [id_ for id_, theirs in there if any(alike(each["url"], url) for each in theirs for url in wanted)]
+    return list(session.scalars(select(CameraRow).where(CameraRow.id.in_(same)).order_by(CameraRow.id)))
+
+
+def areas(session: Session, camera: Camera) -> tuple[Outline, ...]:
+    """What is hidden in a camera's picture: what was drawn on it, and on others that show the same."""
+    others = (area for row in beside(session, camera.sources, camera.camera) for area in row.camera.hidden)
+    return tuple(dict.fromkeys((*camera.hidden, *others)))
+
+
+def save(session: Session, producer: Producer, camera: Camera, site: Site, before: CameraRow | None,
+         alone: bool = False) -> CameraRow:
+    """A wish into its row and on its way to the topic, with what its site and the active policy say of it, and unless
+    `alone` with the privacy areas of cameras that show the same picture. The caller has it `held`. Raises BadCamera."""
     zones = camera.policy.zones if camera.policy else ()
     camera = msgspec.structs.replace(
         camera, site=site.id, blur_others=site.blur_others,
         changed=max(micros(now()), before.changed + 1 if before else 0),
         policy=policy.of_camera(policies.active(session, site), camera.camera, zones),
         privacy=sites.stricter(camera.privacy, cast("Privacy", site.privacy)),
+        hidden=camera.hidden if alone else areas(session, camera),
     )  # fmt: skip
     check([camera])
     _moved(session, camera.camera, camera.site, before.site if before else None)
@@ -158,7 +174,7 @@ def save_all(session: Session, producer: Producer, site: Site, privacy: str) -> 
         camera = row.camera
         if camera.privacy == privacy:
             camera = msgspec.structs.replace(camera, privacy=cast("Privacy", site.privacy))
-        save(session, producer, camera, site, row)
+        save(session, producer, camera, site, row, alone=True)
     return len(rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,15 +16,17 @@ import numpy as np
 import pytest
 from folding import folding, publish, until, wishes
 from litestar.testing import TestClient
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from api.folds import Context, Told
 from api.problems import Problem
 from api.routes.cameras import NewSource, source
 from api.tables.audit import Audit
-from api.tables.cameras import CameraRow, RemovedCamera
+from api.tables.cameras import FOLDS, CameraRow, CameraState, RemovedCamera
+from api.tables.outbox import Outgoing
 from pipeline import pictures
-from pipeline.messages import Camera, Source
+from pipeline.messages import Camera, CameraStatus, Source, decode
 from pipeline.settings import Settings
 
 As = Callable[..., TestClient[Any]]
@@ -89,9 +92,6 @@ def test_words_from_before_do_not_come_back(tables: Settings, sessions: sessionm
     admin.patch("/v1/cameras/gate", json={"name": "New"})
     admin.post("/v1/cameras", json=GATE | {"id": "dock"})
     admin.delete("/v1/cameras/dock")
-    from api.folds import Context, Told
-    from api.tables.cameras import FOLDS
-
     def told_(camera: Camera | None, key: str) -> Told:
         return Told(key, camera, "cameras", 0, 7, 0)
 
@@ -103,6 +103,37 @@ def test_words_from_before_do_not_come_back(tables: Settings, sessions: sessionm
     with sessions() as session, session.begin():
         FOLDS[0].fold(session, Context(tables), [told_(None, "dock"), told_(dock, "dock")])  # added again since
     assert admin.get("/v1/cameras/dock").status_code == 200
+
+
+def test_an_older_wish_that_lies_behind_a_newer_one_does_not_stay_the_last_word(
+    tables: Settings, sessions: sessionmaker[Session]
+) -> None:
+    """It was held up in a producer. Compaction would leave it alone, and nobody would know of the newer one."""
+    context, (fold, *_) = Context(tables), FOLDS
+    wish = {n: Camera("gate", (Source("rtsp://10.0.0.9/1"),), name=str(n), changed=n) for n in (1, 2, 3)}
+    with sessions() as session, session.begin():
+        for offset, changed in ((4, 2), (5, 1)):
+            fold.fold(session, context, [Told("gate", wish[changed], "cameras", 0, offset, 0)])
+        fold.fold(session, context, [Told("gate", wish[changed], "cameras", 0, offset, 0)
+                                     for offset, changed in ((6, 2), (7, 3), (8, 1))])
+        assert [decode(each.value or b"", Camera).name for each in session.scalars(
+            select(Outgoing).order_by(Outgoing.id))] == ["2", "3"]
+        row = session.scalar(select(CameraRow))
+        assert row
+        assert (row.name, row.offset) == ("3", -1)
+        fold.fold(session, context, [Told("gate", wish[3], "cameras", 0, 9, 0)])  # said again, and heard
+        assert row.offset == 9
+        assert session.scalar(select(func.count()).select_from(Outgoing)) == 2
+
+
+def test_what_a_clock_that_ran_ahead_said_of_a_camera_does_not_stay(sessions: sessionmaker[Session]) -> None:
+    context, (_, fold) = Context(Settings()), FOLDS
+    hour, at = 3_600_000_000, 1_700_000_000_000_000
+    with sessions() as session, session.begin():
+        fold.fold(session, context, [Told("gate", CameraStatus("gate", at + hour, "up", at), "cameras.status", 0, 0,
+                                          at + hour)])
+        fold.fold(session, context, [Told("gate", CameraStatus("gate", at, "down", at), "cameras.status", 0, 1, at)])
+        assert session.scalar(select(CameraState.state)) == "down"
 
 
 def test_who_may_do_what_to_which_camera(admin: TestClient[Any], as_: As) -> None:
@@ -224,6 +255,40 @@ def test_a_look_through_a_camera_shows_a_picture_or_says_why_not(admin: TestClie
     with sessions() as session:
         assert list(session.scalars(select(Audit.action).where(Audit.action.in_(("camera.look", "camera.try"))))) == [
             "camera.try", "camera.look", "camera.try", "camera.look", "camera.look"]
+
+
+def test_areas_are_of_the_picture_whoever_has_its_address(admin: TestClient[Any], as_: As, clip: str,
+                                                          sessions: sessionmaker[Session]) -> None:
+    """Nobody sees past them by trying the address, by a camera of their own at it, or by drawing on that one."""
+    again, far = clip.replace("http://", "http://u:s3cret@") + "?x=1", as_("manager", site="lab")
+    mine = GATE | {"id": "mine", "site": "lab", "sources": [{"url": clip}]}
+    assert far.post("/v1/cameras", json=mine).status_code == 201
+    admin.post("/v1/cameras", json=GATE | {"sources": [{"url": clip}]})
+    admin.put("/v1/cameras/gate/hidden", json={"areas": [SQUARE]})
+    assert admin.get("/v1/cameras/mine").json()["hidden"] == [SQUARE]  # it was there before
+    tried = far.post("/v1/cameras/test", json={"url": again})
+    image = pictures.decode(base64.b64decode(tried.json()["jpeg"]))
+    assert image[40:60, 60:100].max() < 12
+    assert image[150:, 200:].min() > 240
+    assert far.post("/v1/cameras/test", json={"url": "rtsp://u:s3 cret@127.0.0.1/"}).status_code == 422
+    with sessions() as session:
+        rows = session.execute(select(Audit.noun, Audit.site, Audit.camera).where(Audit.action == "camera.try")
+                               .order_by(Audit.id)).all()
+    shown = clip + "?x=1"
+    assert rows == [(shown, "", ""), (shown, "hall", "gate"), (shown, "lab", "mine")]
+
+    other = {"id": "other", "site": "lab", "sources": [{"url": "rtsp://10.0.0.9/1"}]}
+    assert far.post("/v1/cameras", json=GATE | other).json()["hidden"] == []
+    assert far.patch("/v1/cameras/other", json={"sources": [{"url": again}]}).json()["hidden"] == [SQUARE]
+    refused = far.put("/v1/cameras/mine/hidden", json={"areas": []})
+    assert (refused.status_code, refused.json()["title"]) == (409, "areas of another camera")
+    assert "gate" not in refused.text and "hall" not in refused.text  # noqa: PT018
+    more = [SQUARE, [[0.6, 0.6], [0.9, 0.6], [0.9, 0.9]]]
+    assert far.put("/v1/cameras/mine/hidden", json={"areas": more}).json()["hidden"] == more
+    assert [admin.get(f"/v1/cameras/{id}").json()["hidden"] for id in ("gate", "other")] == [more, more]
+    assert as_("manager", site="hall").put("/v1/cameras/gate/hidden", json={"areas": [SQUARE]}).status_code == 409
+    assert admin.put("/v1/cameras/gate/hidden", json={"areas": []}).json()["hidden"] == []
+    assert [admin.get(f"/v1/cameras/{id}").json()["hidden"] for id in ("mine", "other")] == [[], []]
 
 
 def test_files_and_devices_only_where_a_setting_allows_them() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.cameras import BadCamera, check, faults, load, shown, width
+from pipeline.cameras import BadCamera, alike, check, faults, load, shown, width
 from pipeline.messages import Camera, Source
 
 GOOD = Camera("door", (Source("rtsp://u:secret@10.0.0.7/main"), Source("clip.mp4", "sub", 640)))
@@ -89,3 +89,28 @@ def test_a_width_is_a_number_or_auto() -> None:
     for wrong in ("0", "wide", "12", "-960", "9600"):
         with pytest.raises(ValueError, match=r"expected pixels, 64\.\.3840, or auto"):
             width(wrong)
+
+
+@pytest.mark.parametrize(("one", "other", "same"), [
+    ("rtsp://u:s3cret@10.0.0.7/main", "rtsp://10.0.0.7:554/main/", True),
+    ("rtsp://10.0.0.7/main", "RTSPS://x:y@10.0.0.7/main", True),
+    ("rtsp://10.0.0.7/main", "rtsp://10.7/main?anything=1", True),
+    ("rtsp://10.0.0.7/main", "rtsp://0x0a000007/%6Dain", True), ("rtsp://10.0.0.7/main", "rtsp://167772167/main", True),
+    ("rtsp://10.0.0.7/main", "rtsp://[::ffff:10.0.0.7]:554/main", True),
+    ("rtsp://10.0.0.7/main", "rtsp://10.0.0.7/main?x=@10.0.0.8/main", True),
+    ("http://Cam.Lan./live?channel=1&user=a&pwd=b", "https://cam.lan/live?channel=1", True),
+    ("rtsp://10.0.0.7/user=a_password=b_channel=1.sdp", "rtsp://10.0.0.7/user=c_password=d_channel=1.sdp", True),
+    ("/data/a.mp4", "file:///data/x/../a.mp4", True), ("rtsp://10.0.0.7:[/", "rtsp://10.0.0.7:[/", True),
+    ("rtsp://10.0.0.7/main", "rtsp://10.0.0.7/sub", False), ("rtsp://10.0.0.7/main", "rtsp://10.0.0.8/main", False),
+    ("rtsp://10.0.0.7/main", "rtsp://10.0.0.7:8554/main", False), ("rtsp://10.0.0.7/", "http://10.0.0.7/", False),
+    ("http://cam/live?channel=1", "http://cam/live?channel=2", False), ("/data/a.mp4", "/data/b.mp4", False),
+    ("rtsp://10.0.0.7/user=a_password=b_channel=1.sdp", "rtsp://10.0.0.7/user=a_password=b_channel=2.sdp", False),
+])
+def test_addresses_of_one_picture_are_known_as_such(one: str, other: str, same: bool) -> None:
+    assert alike(one, other) is alike(other, one) is same
+
+
+def test_an_address_with_a_space_in_its_login_is_refused_without_showing_it() -> None:
+    (fault,) = faults(Camera("door", (Source("rtsp://u:s3 cret@10.0.0.7/main"),)))
+    assert "%20 stands for one" in fault
+    assert "s3" not in fault
