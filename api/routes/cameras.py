@@ -41,7 +41,7 @@ from pipeline.settings import Settings
 
 CameraId = Annotated[str, Meta(min_length=1, max_length=63, pattern=f"^{ID.pattern}$")]
 Address = Annotated[str, Meta(min_length=1, max_length=2000, pattern=r"^[^\x00-\x1f]+$")]
-Label = Annotated[str, Meta(max_length=120, pattern=r"^[^\x00-\x1f]*$")]
+Label = Annotated[str, Meta(max_length=120, pattern=fields.ONE_LINE)]
 Fps = Annotated[float, Meta(ge=0.05, le=60, description="pictures analysed a second")]
 Width = Annotated[int, Meta(ge=0, le=3840, description="pixels of the analysed picture; 0: as its faces need it")]
 Direction = Annotated[float, Meta(ge=0, lt=360, description="degrees clockwise from north")]
@@ -114,7 +114,7 @@ class Switch(msgspec.Struct):
 class NewZone(msgspec.Struct):
     """A part of the picture with a name, that rules may speak of."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f]+$")]
+    name: Annotated[str, Meta(min_length=1, max_length=60, pattern=fields.ONE_LINE)]
     outline: Corners
 
 
@@ -278,8 +278,8 @@ def change(request: Request[Any, Any, Any], db: Db, who: By, settings: Config, c
     if data.privacy is not UNSET:
         erased.alone(db)  # what is folded by the old word is there before we look
     row, site = _taken(db, who, camera, "cameras.edit")
-    if data.site is not UNSET and data.site != site.id:
     home = row.site
+    if data.site is not UNSET and data.site != site.id:
         site = _site(db, who, data.site)
     wish = row.camera
     given: dict[str, Any] = {
@@ -420,7 +420,8 @@ def uncalibrate(db: Db, who: By, camera: FromPath[str]) -> None:
 @post("/test", opt=needs("cameras.add", kept=False), status_code=200, summary="Try an address first")
 @waits
 def try_address(db: Db, who: By, settings: Config, data: JSONBody[Candidate]) -> Tried:
-    """Takes one picture, within ten seconds. An address that cannot be watched is answered with `ok: false` and why."""
+    """Takes one picture, within ten seconds. An address that cannot be watched is answered with `ok: false` and why.
+    Privacy areas of cameras that have it, at whatever site, are black in the picture."""
     wanted = source(settings, NewSource(data.url), ())
     shown = capture.public(wanted.url)[:200]
     audit.write(db, who.id, "camera.try", shown, address=who.address)
@@ -429,7 +430,7 @@ def try_address(db: Db, who: By, settings: Config, data: JSONBody[Candidate]) ->
         audit.write(db, who.id, "camera.try", shown, site=row.site, camera=row.id, address=who.address)
     hidden = tuple(dict.fromkeys(area for row in there for area in row.camera.hidden))
     db.commit()  # the look takes seconds: no connection waits for it
-    return _try(Camera("look", (wanted,)), wanted)
+    return _try(Camera("look", (wanted,), hidden=hidden), wanted)
 
 
 @post("/{camera:str}/test", opt=needs("cameras.run", kept=False), status_code=200, summary="Try a camera's sources")
@@ -486,6 +487,16 @@ def _try(camera: Camera, source: Source) -> Tried:
 # -- what the handlers share ------------------------------------------------------------------------------------------
 
 
+def unused(db: Session, id: str, site: str) -> None:
+    """Keeps an id from others until the request ends. Raises Problem 409 for one that a new camera of the site may not
+    have."""
+    if cameras.held(db, id) is not None:
+        raise Problem(409, "camera exists", f"expected the id of a new camera, got {id!r}")
+    if cameras.site_of(db, id) not in (None, site):
+        raise Problem(409, "id of another site", "expected an id that no camera of another site has had, because what "
+                      f"that one showed is found by it, got {id!r}")
+
+
 def _site(db: Session, who: Who, site: str) -> Site:
     """The site that gets a camera, which stays as it is until the request ends. Raises Problem."""
     row = db.scalar(select(Site).where(Site.id == site).with_for_update(read=True))
@@ -502,12 +513,12 @@ def _taken(db: Session, who: Who, camera: str, permission: str) -> tuple[CameraR
 
 def _kept(db: Session, row: CameraRow) -> tuple[CameraRow, Site]:
     site = db.scalar(select(Site).where(Site.id == row.site).with_for_update(read=True))
-    held = cameras.held(db, camera)
+    held = cameras.held(db, row.id)
     if held is None or site is None:
-        raise missing("camera", camera)
+        raise missing("camera", row.id)
     db.refresh(held)
     if held.site != site.id:
-        raise Problem(409, "camera moved", f"{camera!r} has just moved to {held.site!r}; try again")
+        raise Problem(409, "camera moved", f"{row.id!r} has just moved to {held.site!r}; try again")
     return held, site
 
 
@@ -554,6 +565,8 @@ def source(settings: Settings, given: NewSource, before: tuple[Source, ...], ind
     if scheme not in NETWORK and not settings.camera_files:
         raise Problem(422, "not an address", f"expected {', '.join(f'{each}://' for each in NETWORK)}, got "
                       f"{capture.public(given.url)[:200]!r}; files and devices only with MASKWATCH_CAMERA_FILES")
+    if scheme in NETWORK and len(given.url.split()) > 1:
+        raise Problem(422, "not an address", "expected an address without spaces: %20 stands for one")
     return Source(given.url, given.kind, given.width)
 
 
@@ -565,6 +578,4 @@ def _calibration(row: Calibration) -> CalibrationView:
 router = Router("/v1/cameras", route_handlers=[
     listed, one, add, change, remove, start, stop, switch, hide, draw, calibrate, calibration, uncalibrate, try_address,
     try_camera, snapshot,
-    if scheme in NETWORK and len(given.url.split()) > 1:
-        raise Problem(422, "not an address", "expected an address without spaces: %20 stands for one")
 ], tags=["cameras"])  # fmt: skip
