@@ -210,6 +210,11 @@ class World:
                 json={"id": str(uuid.uuid4()), "text": f"in {room}", "pictures": [made]})
         return str(made).rsplit("/", 1)[1]
 
+    def chat_message(self, room: str) -> str:
+        made = str(uuid.uuid4())
+        self.ok("POST", f"/v1/chat/rooms/{quote(room)}/messages", json={"id": made, "text": f"in {room}"})
+        return made
+
     def fold(self, topic: str, *messages: tuple[str, Any]) -> None:
         """(key, message) each, as the materialiser does it."""
         context, at = Context(self.settings), time.time_ns() // 1000
@@ -269,6 +274,7 @@ def _furnish(world: World, place: Place) -> None:
     world.ok("PUT", "/v1/retention/chat", json={"days": 77, "site": place[0]})
     here["room"] = f"site:{place[0]}"
     here["chat_picture"] = world.chat_picture(here["room"])
+    here["chat_message"] = world.chat_message(here["room"])
 
 
 def _look(world: World, place: Place) -> None:
@@ -299,6 +305,7 @@ def _look(world: World, place: Place) -> None:
     here["alert"] = alone.id
     here["room"] = f"camera:{camera}"
     here["chat_picture"] = world.chat_picture(here["room"])
+    here["chat_message"] = world.chat_message(here["room"])
     world.chat_picture(f"episode:{alone.id}")
     here["request"] = world.request(place)
     here["decision"] = world.decision(place)

@@ -135,11 +135,13 @@ def test_the_topic_brings_back_what_was_said(as_: Any, tables: Settings, session
     while len(records.read(tables, "chat")) < 3:
         assert time.monotonic() < end
         time.sleep(0.1)
-    assert [topic.decode(r.value).text for r in records.read(tables, "chat")] == ["0", "1", "2"]
+    kept = records.read(tables, "chat")
+    assert [topic.decode(r.value).text for r in kept] == ["0", "1", "2"]
     with sessions() as session, session.begin():
         session.execute(delete(ChatRow))
         for part in range(topic.partitions):
-            materialiser.advance(session, TopicPartition(f"{tables.topic_prefix}chat", part), 0, 3)
+            materialiser.advance(session, TopicPartition(f"{tables.topic_prefix}chat", part), 0,
+                                 sum(r.partition == part for r in kept))
     chat = next(fold for fold in FOLDS if isinstance(fold, Chat))
     list(materialiser.rebuild(tables, sessions, Context(tables), chat))
     assert lin.get(f"{WHERE}/messages").json()["messages"] == told
