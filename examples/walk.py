@@ -3,7 +3,7 @@
     make run                                        # in one terminal: prints the first password
     python examples/walk.py --password …            # in another; or MASKWATCH_WALK_PASSWORD in the environment
 
-Needs httpx and nothing of Maskwatch. What it makes it takes away again; only the audit log remembers it.
+Needs httpx and websockets, and nothing of Maskwatch. What it makes it takes away again; the audit log remembers it.
 """
 
 import argparse
@@ -18,7 +18,9 @@ import zlib
 from urllib.parse import quote
 
 import httpx
+from websockets.sync.client import connect
 
+SECOND = 1_000_000
 HOUR = 3_600_000_000  # µs; times are µs since 1970, UTC
 
 
@@ -39,9 +41,9 @@ class Surprise(Exception):
 class Walk:
     """The client, what it has made, and what it has touched."""
 
-    def __init__(self, url, name, password, picture):
+    def __init__(self, url, name, password, picture, patience=60.0):
         self.http = httpx.Client(base_url=url, timeout=60)
-        self.picture, self.touched, self.left = picture, set(), []
+        self.picture, self.touched, self.left, self.patience = picture, set(), [], patience
         answer = self.http.post("/v1/login", json={"name": name, "password": password})
         if answer.status_code != 200:
             raise Surprise(f"expected to be logged in as {name}, got {answer.status_code} {answer.text}")
@@ -74,6 +76,16 @@ class Walk:
             raise Surprise(f"{answer.request.method} {answer.url}: expected {expected}, got {answer.status_code} "
                            f"{answer.read().decode(errors='replace')[:500]}")
 
+    def socket(self, path):
+        """A WebSocket with our login."""
+        return connect(str(self.http.base_url.join(path)).replace("http", "ws", 1), max_size=None,
+                       additional_headers={"Authorization": self.http.headers["Authorization"]})
+
+    def up(self):
+        """A camera that runs, or None."""
+        return next((each for each in self.get("/v1/cameras")["items"] if (each["status"] or {}).get("state") == "up"),
+                    None)
+
     def get(self, path, *ids, **query):
         return self.ask("GET", path, *ids, params=query)
 
@@ -100,7 +112,8 @@ def session(walk):
 
 
 def users(walk):
-    made = walk.ask("POST", "/v1/users", json={"name": walk.site, "password": uuid.uuid4().hex})
+    walk.password = uuid.uuid4().hex
+    made = walk.ask("POST", "/v1/users", json={"name": walk.site, "password": walk.password})
     walk.later("/v1/users/{id}", made["id"])
     walk.ask("POST", "/v1/users/{id}/grants", made["id"], json={"role": "viewer", "site": walk.site})
     roles = walk.get("/v1/roles")
@@ -142,8 +155,18 @@ def policies(walk):
 
 
 def live_video(walk):
-    told = walk.get("/v1/cameras/{camera}/video", walk.site)
-    return f"{len(told.get('ways', told))} ways to play a camera"
+    told = walk.get("/v1/cameras/{camera}/video", (walk.up() or {"id": walk.site})["id"])
+    if not told["running"]:
+        return f"{len(told['sources'])} source, stopped; no other camera is up"
+    first = next(each for each in told["sources"] if each["first"])
+    with walk.socket(first["stream"]) as stream:
+        begun = json.loads(stream.recv(30))
+        if "error" in begun:
+            raise Surprise(f"expected video of {told['camera']}, got {begun}")
+        told_of = [stream.recv(30) for _ in range(20)]
+    pictures = [each for each in told_of if isinstance(each, bytes)]
+    return (f"{told['camera']}: {begun['width']} × {begun['height']}, {begun['mime']}, "
+            f"{sum(map(len, pictures)):,} bytes in {len(pictures)} parts")
 
 
 def footage(walk):
@@ -175,10 +198,11 @@ def alerts(walk):
     channel = walk.ask("POST", "/v1/channels", json={"name": walk.site, "site": walk.site, "options": {
         "kind": "mqtt", "host": "127.0.0.1", "topic": walk.site}})
     walk.later("/v1/channels/{id}", channel["id"])
+    walk.ask("POST", "/v1/channels/{id}/test", channel["id"])
     rule = walk.ask("POST", "/v1/alert-rules", json={"name": walk.site, "site": walk.site, "kind": "episode",
                                                      "enabled": False, "steps": [{"channels": [channel["id"]]}]})
     walk.later("/v1/alert-rules/{id}", rule["id"])
-    return f"{len(walk.get('/v1/alerts')['items'])}; a rule and a channel made"
+    return f"{len(walk.get('/v1/alerts')['items'])}; a rule and a channel made, the channel tried"
 
 
 def people(walk):
@@ -188,7 +212,9 @@ def people(walk):
     listed = walk.ask("POST", "/v1/watch-lists", json={"name": walk.site, "site": walk.site})
     walk.later("/v1/watch-lists/{id}", listed["id"])
     walk.ask("PUT", "/v1/watch-lists/{id}/people/{person_id}", listed["id"], made["id"], json={})
-    return f"{len(walk.get('/v1/people')['items'])} enrolled, one of them for this walk"
+    told = walk.ask("POST", "/v1/erasures", json={"person": made["id"], "reason": "what would go", "dry": True})
+    return (f"{len(walk.get('/v1/people')['items'])} enrolled, one of them for this walk; erasing them would take "
+            f"{told['plan']['faces']} faces, {told['plan']['tracks']} tracks and {told['plan']['episodes']} episodes")
 
 
 def sightings(walk):
@@ -206,9 +232,19 @@ def trajectories(walk):
 
 
 def search(walk):
-    """A picture without a face is an answer too."""
+    """A picture without a face is an answer too. Whom a camera saw last is looked for backwards."""
     seen = walk.ask("POST", "/v1/analyse", json={"pictures": [base64.b64encode(walk.picture).decode()]})
-    return f"{len(seen['pictures'][0]['faces'])} faces in our picture, by {', '.join(sorted(seen['models']))}"
+    said = f"{len(seen['pictures'][0]['faces'])} faces in our picture, by {', '.join(sorted(seen['models']))}"
+    found = walk.get("/v1/sightings", pictured=True, limit=1)["items"]
+    if not found:
+        return said
+    alike = walk.ask("POST", "/v1/search", json={"like": found[0]["face"], "least": 0.1, "limit": 5},
+                     expected=(200, 404, 409, 422))
+    if "matches" not in alike:
+        return f"{said}; who was seen last has no vector"
+    best = alike["matches"][0] if alike["matches"] else None
+    return f"{said}; {len(alike['matches'])} look like who was seen last" + (
+        f", the best with a chance of {best['chance']:.0%}" if best else "")
 
 
 def inspections(walk):
@@ -226,13 +262,26 @@ def inspections(walk):
 def requests(walk):
     made = walk.ask("POST", "/v1/requests", json={"kind": "access", "site": walk.site, "reason": "to see what happens"})
     walk.ask("POST", "/v1/requests/{id}/withdraw", made["id"])
-    return f"asked for {made['site']}, and withdrawn"
+    other = httpx.Client(base_url=walk.http.base_url, timeout=60)
+    answer = other.post("/v1/login", json={"name": walk.site, "password": walk.password})
+    walk.check(answer, (200, 201))
+    other.headers["Authorization"] = f"Bearer {answer.json()['token']}"
+    other.cookies.clear()
+    more = other.post("/v1/requests", json={"kind": "role", "role": "inspector", "site": walk.site, "reason": "rounds"})
+    walk.check(more, (201,))
+    granted = walk.ask("POST", "/v1/requests/{id}/grant", more.json()["id"], json={"answer": "for today"})
+    return f"asked for {made['site']}, and withdrawn; {walk.site} asked to be {granted['role']}: {granted['state']}"
 
 
 def chat(walk):
     room = f"site:{walk.site}"
     said = walk.ask("POST", "/v1/chat/rooms/{room}/messages", room, json={"id": str(uuid.uuid4()), "text": "hello"})
     told = walk.get("/v1/chat/rooms/{room}/messages", room)
+    with walk.socket("/v1/chat/socket") as socket:
+        socket.send(json.dumps({"join": room, "since": 0}))
+        while "joined" not in (heard := json.loads(socket.recv(10))):
+            if "problem" in heard:
+                raise Surprise(f"expected to join {room}, got {heard}")
     return f"{len(told['messages'])} message in {room}, the last by {said['name']}"
 
 
@@ -244,7 +293,25 @@ def statistics(walk):
 
 def replays(walk):
     told = walk.get("/v1/replays/options")
-    return f"{len(walk.get('/v1/replays')['items'])} runs; {len(told['settings'])} settings may differ in one"
+    said = f"{len(walk.get('/v1/replays')['items'])} runs; {len(told['settings'])} settings may differ in one"
+    camera, now = walk.up(), time.time_ns() // 1000
+    if camera is None:
+        return f"{said}; no camera is up"
+    run = walk.ask("POST", "/v1/replays", json={"name": walk.site, "cameras": [camera["id"]], "settings": {"grace": 3},
+                                                "since": now - 25 * SECOND, "until": now - 5 * SECOND})
+    until = time.monotonic() + walk.patience
+    while (one := walk.get("/v1/replays/{replay}", run["id"]))["state"] not in ENDED and time.monotonic() < until:
+        time.sleep(0.5)
+    if one["state"] == "done":
+        diff = walk.get("/v1/replays/{replay}/diff", run["id"], against="live")
+        said += f"; another grace: {diff['counts']} against what was recorded"
+    elif one["state"] not in ENDED:
+        walk.ask("POST", "/v1/replays/{replay}/cancel", run["id"])
+        return f"{said}; no worker was through one within {walk.patience:.0f} s: cancelled"
+    else:
+        raise Surprise(f"expected a run that is done, got {one['state']}: {one['error']}")
+    walk.later("/v1/replays/{replay}", run["id"])
+    return said
 
 
 def live(walk):
@@ -269,6 +336,8 @@ def audit(walk):
     return f"{len(mine)} entries about us, the newest {mine[0]['action']}"
 
 
+ENDED = ("done", "failed", "cancelled")
+
 # in an order in which each finds what it needs; the names are those of the OpenAPI document
 NOUNS = {
     "session": session, "sites": sites, "users": users, "plans": plans, "cameras": cameras, "policies": policies,
@@ -284,6 +353,7 @@ def main():
     arguments.add_argument("--url", default="http://127.0.0.1:8000")
     arguments.add_argument("--name", default="admin")
     arguments.add_argument("--password", default=os.environ.get("MASKWATCH_WALK_PASSWORD", ""))
+    arguments.add_argument("--patience", type=float, default=60.0, help="seconds to wait for a replay")
     arguments.add_argument("--picture", help="a picture to upload; without it a grey one")
     given = arguments.parse_args()
     picture = grey()
@@ -292,7 +362,7 @@ def main():
             picture = file.read()
     surprises = 0
     try:
-        walk = Walk(given.url, given.name, given.password, picture)
+        walk = Walk(given.url, given.name, given.password, picture, given.patience)
     except (Surprise, httpx.HTTPError) as error:
         sys.exit(str(error))
     for noun, step in NOUNS.items():

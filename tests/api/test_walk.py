@@ -37,7 +37,7 @@ def test_every_noun_without_a_surprise(world: World, served: str, tmp_path: Path
     with folding(world.settings, world.sessions):
         done = subprocess.run(
             [sys.executable, str(WALK), "--url", served, "--name", "newcomer",
-             "--picture", str(tmp_path / "photo.jpg")],
+             "--picture", str(tmp_path / "photo.jpg"), "--patience", "1"],
             env=os.environ | {"MASKWATCH_WALK_PASSWORD": "a first password"}, capture_output=True, text=True,
             timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
