@@ -49,12 +49,12 @@ class Pictures:
 
     def names(self, prefix: str) -> Iterator[str]:
         """Every name that begins with the folder `prefix`."""
-        with _as_os_error():
-            for batch in obstore.list(self.store, prefix):
         yield from (name for name, _ in self.listed(prefix))
 
     def listed(self, prefix: str) -> Iterator[tuple[str, datetime]]:
         """The same, with when each was put there last."""
+        with _as_os_error():
+            for batch in obstore.list(self.store, prefix):
                 yield from ((each["path"], each["last_modified"]) for each in batch)
 
     def folders(self, prefix: str) -> list[str]:
