@@ -85,7 +85,7 @@ def create_app(settings: Settings) -> Litestar:
             own = make()  # connects when it is first asked something, which is in the handler's thread
             try:
                 yield own
-                await sync_to_thread(own.commit)
+                await sync_to_thread(end, own, scope)
             finally:
                 await sync_to_thread(own.close)
 

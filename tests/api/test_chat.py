@@ -10,19 +10,26 @@ from collections.abc import Callable
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import records
+import scenes
 from kafka import TopicPartition
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from api import materialiser
 from api.folds import Context
+from api.sight import Sight
 from api.tables import FOLDS
+from api.tables.cameras import CameraRow
 from api.tables.chat import Chat, ChatRow
 from api.tables.sites import Site
+from models import fakes
 from pipeline import topics as contract
+from pipeline.messages import Camera
+from pipeline.pictures import decode, encode
 from pipeline.settings import Settings
 
 ROOM = "site:hall"
@@ -67,7 +74,7 @@ def test_a_room_of_another_site_is_not_there(as_: Any) -> None:
     assert other.get(f"{WHERE}/messages").status_code == 404
     assert other.post(f"{WHERE}/messages", json=message("x")).status_code == 404
     assert as_("viewer", site="hall").get("/v1/chat/rooms/episode:none/messages").status_code == 404
-    assert as_("viewer", camera="gate").get(f"{WHERE}/messages").status_code == 404
+    assert as_("viewer", site="hall", camera="gate").get(f"{WHERE}/messages").status_code == 404
 
 
 def test_a_picture_is_encoded_anew_and_belongs_to_its_room(as_: Any) -> None:
@@ -83,6 +90,36 @@ def test_a_picture_is_encoded_anew_and_belongs_to_its_room(as_: Any) -> None:
     assert stranger.post("/v1/chat/rooms/site:dock/messages", json=message("", pictures=[kept])).status_code == 422
     bad = lin.post(f"{WHERE}/pictures", files={"picture": ("a.jpg", io.BytesIO(b"GIF89a"), "image/jpeg")})
     assert bad.status_code == 422
+
+
+def test_faces_go_out_of_a_picture_where_nobody_may_keep_them(as_: Any, tables: Settings,
+                                                              sessions: sessionmaker[Session]) -> None:
+    lin, box = as_("viewer"), (100, 100, 164, 164)
+    lin.app.state["sight"] = Sight(tables, scenes.Models())
+    shown = fakes.empty(640, 360)
+    fakes.draw(shown, box, "none", 1)
+    jpeg = encode(shown, 95)
+    with sessions() as session, session.begin():
+        session.add(CameraRow(id="gate", site="hall", name="Gate", running=True, offset=0, wish=msgspec.to_builtins(
+            Camera("gate", (), site="hall", privacy="anonymous"))))
+
+    def kept(room: str) -> float:
+        """How different the face is from the one that was sent."""
+        path = f"/v1/chat/rooms/{room}/pictures"
+        name = lin.post(path, files={"picture": ("a.jpg", io.BytesIO(jpeg), "image/jpeg")}).json()["picture"]
+        seen = decode(lin.get(f"{path}/{name.rsplit('/', 1)[1]}").content)
+        return float(np.abs(seen.astype(int) - shown)[110:154, 110:154].mean())
+
+    def site(**values: Any) -> None:
+        with sessions() as session, session.begin():
+            session.execute(update(Site).where(Site.id == "hall").values(**values))
+
+    assert kept(ROOM) < 8
+    assert kept("camera:gate") > 12  # stricter than its site
+    site(blur_others=True)
+    assert kept(ROOM) > 12
+    site(blur_others=False, privacy="anonymous")
+    assert kept(ROOM) > 12
 
 
 def test_two_on_sockets_and_one_who_was_away(as_: Any) -> None:
