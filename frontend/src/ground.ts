@@ -24,6 +24,11 @@ export function cone(place: Place, direction: number, view: number, reach: numbe
   const arc = Array.from({ length: steps + 1 }, (_, i) => ahead(place, direction - view / 2 + (view * i) / steps, reach))
   return view >= 360 ? arc : [place, ...arc, place]
 }
+/** How many metres a view cone is drawn on a plan. */
+export function reachOn(plan: { east: number; west: number; north: number; south: number } | null): number {
+  const [w, h] = plan ? [plan.east - plan.west, plan.north - plan.south] : [40, 25]
+  return Math.min(12, Math.max(2, Math.min(w, h) / 4))
+}
 export function ahead([east, north]: Place, direction: number, metres: number): Place {
   return [east + metres * Math.sin(radians(direction)), north + metres * Math.cos(radians(direction))]
 }

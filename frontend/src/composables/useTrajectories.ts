@@ -1,5 +1,5 @@
 // Who went where: routes of people over cameras, and of inspections.
-import { useQuery } from '@tanstack/vue-query'
+import { useQueries, useQuery } from '@tanstack/vue-query'
 import { computed, type MaybeRefOrGetter, toValue } from 'vue'
 
 import { api, got, Problem, type Schema } from '@/api/client'
@@ -39,6 +39,14 @@ export function useRoutes(chosen: MaybeRefOrGetter<{ kind: 'trajectory' | 'perso
     },
     enabled: computed(() => toValue(chosen) !== null),
   })
+}
+
+/** Those of some ids, as they come; one that is gone, or that one may not see, is left out. */
+export function useRoutesOf(ids: MaybeRefOrGetter<string[]>) {
+  const answers = useQueries({
+    queries: computed(() => toValue(ids).map((id) => ({ queryKey: ['trajectories', 'one', id], queryFn: () => one(id), staleTime: 60_000 }))),
+  })
+  return computed<Trajectory[]>(() => answers.value.flatMap((each) => (each.data ? [each.data] : [])))
 }
 
 const isPath = (value: unknown): value is [number, number, number][] =>
