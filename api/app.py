@@ -15,13 +15,13 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.di import Provide
 from litestar.exceptions import ClientException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.types import Message, Scope
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import Message, Scope
 from sqlalchemy.orm import Session
 
 from api import auth, db, idempotency, metrics, problems, waiting
 from api.clips import Clips
+from api.examples import WithExamples
 from api.footage import Log
 from api.live import Hub
 from api.permissions import Who
@@ -49,7 +49,7 @@ def create_app(settings: Settings) -> Litestar:
     @asynccontextmanager
     async def alive(app: Litestar) -> AsyncIterator[None]:
         app.state.settings, app.state.engine, app.state.sessions = settings, engine, make
-        app.state.watch = Watch(settings)
+        app.state.watch = Watch(settings, make)
         app.state.watch.start()
         app.state.hub = Hub(db.url(settings))
         await app.state.hub.start()
@@ -93,8 +93,8 @@ def create_app(settings: Settings) -> Litestar:
         return auth.identify(request)
 
     async def ours(request: Request[Any, Any, Any]) -> None:
-        """On loopback, a page of another site must not reach us under a name of its own. No text holds a NUL: the
-        tables could not take it."""
+        """On loopback, a page of another site must not reach us under a name of its own; a proxy hands ours on. No text
+        holds a NUL: the tables could not take it."""
         if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
             raise Problem(422, "cannot be taken", "expected text without a NUL character")
         host = re.sub(r":[0-9]+$", "", request.headers.get("host", "")).strip("[]").lower()
@@ -122,7 +122,7 @@ def create_app(settings: Settings) -> Litestar:
         before_send=[as_told],
         openapi_config=OpenAPIConfig(
             "Maskwatch", "0.1.0", openapi_router=Router("/schema", route_handlers=[], opt=auth.needs(auth.PUBLIC)),
-            render_plugins=[JsonRenderPlugin()], use_handler_docstrings=True,
+            render_plugins=[WithExamples()], use_handler_docstrings=True,
             components=Components(security_schemes={
                 "cookie": SecurityScheme("apiKey", name=auth.COOKIE, security_scheme_in="cookie"),
                 "bearer": SecurityScheme("http", scheme="bearer"),

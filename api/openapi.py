@@ -7,13 +7,15 @@ import sys
 import msgspec
 from litestar.serialization import default_serializer
 
+from api import examples
 from api.app import create_app
 from pipeline.settings import Settings
 
 
 def document() -> bytes:
     """Nothing is connected to for it."""
-    schema = create_app(Settings(database="postgresql://nobody@127.0.0.1:1/nothing")).openapi_schema.to_schema()
+    app = create_app(Settings(database="postgresql://nobody@127.0.0.1:1/nothing"))
+    schema = examples.put(app.openapi_schema.to_schema())
     return msgspec.json.encode(schema, enc_hook=default_serializer, order="sorted")
 
 
