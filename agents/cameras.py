@@ -68,7 +68,10 @@ def _newest(settings: Settings, name: str, kind: type[M], timeout: float = 15.0)
                         found.pop(key, None)
                         continue
                     try:
-                        found[key] = decode(record.value, kind)
+                        message = decode(record.value, kind)
                     except BadMessage:
                         continue  # capture has logged it, and goes on with the wish before
+                    # one that was held up on its way does not count, however late it came (capture.History)
+                    if key not in found or getattr(message, "changed", 0) >= getattr(found[key], "changed", 0):
+                        found[key] = message
     return found

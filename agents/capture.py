@@ -29,7 +29,7 @@ from agents.video import SourceError, utc
 from pipeline import capture, detail
 from pipeline.capture import SECOND
 from pipeline.detail import Choice, Detail, Look
-from pipeline.messages import BadMessage, Box, Camera, CameraStatus, Faces, Frame, Source, decode, encode
+from pipeline.messages import BadMessage, Box, Camera, CameraStatus, Faces, Frame, Source, ahead, decode, encode
 from pipeline.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -223,6 +223,7 @@ class Held:
         for at, picture in opened:
             if stop.is_set():
                 return None
+            self._in_time(at)
             if at <= self.last:
                 continue
             if self.state != "up":
@@ -251,6 +252,17 @@ class Held:
                 if self._order(self._width())[0].url != self._order(width)[0].url:
                     return ANOTHER
         return None
+
+    def _in_time(self, at: int) -> None:
+        """A clock that ran ahead and was put right: what was seen since bears times that nobody would believe, and
+        nothing would count until they are there. Raises SourceError, with which the camera begins anew."""
+        late = max(at, self.last) - time.time_ns() // 1000
+        if late > video.BACK:
+            self.last = self.kept = 0
+            self.seen, self.detail = ((), 0), Detail()
+            self.looks.clear()
+            raise SourceError(f"expected the clock of {broker.worker()} to go forward, it was set back by "
+                              f"{late / SECOND:.0f} s: the camera begins anew")
 
     def _choose(self, at: int, picture: capture.Picture, source: Source, load: float) -> Choice:
         here = capture.upright(picture)
@@ -346,6 +358,38 @@ class Held:
         )
 
 
+class History:
+    """One partition of `cameras`, as far as it has been read."""
+
+    def __init__(self) -> None:
+        self.offset = -1  # of the newest record
+        self.wanted: dict[str, tuple[Camera, int]] = {}  # camera id -> wish, offset of its record
+        self.removed: dict[str, int] = {}  # camera id -> `changed` of the wish that a tombstone took away
+
+    def fold(self, record: Any) -> None:
+        """A wish that is older than the one that holds does not count: whoever wrote it was held up, and it came after
+        what others have wished since."""
+        if record.offset <= self.offset:  # it is read from its beginning again
+            self.wanted, self.removed = {}, {}
+        self.offset = record.offset
+        name = (record.key or b"").decode(errors="replace")
+        if not record.value:
+            if name in self.wanted:
+                self.removed[name] = self.wanted.pop(name)[0].changed
+            return
+        try:
+            camera = decode(record.value, Camera)
+        except BadMessage as error:
+            log.error("camera record refused", camera=name, offset=record.offset, error=str(error))
+            return
+        held = self.wanted.get(camera.camera)
+        # the command writes 0: what it adds anew is no older than what was removed
+        if camera.changed < held[0].changed if held else 0 < camera.changed <= self.removed.get(camera.camera, 0):
+            log.warning("an older wish came late, and does not count", camera=name, offset=record.offset)
+            return
+        self.wanted[camera.camera] = (camera, record.offset)
+
+
 _RESTART = ("sources", "prefer", "fps", "width", "loop", "running")  # what a running thread cannot change
 
 
@@ -356,7 +400,8 @@ class Capture(Service):
         self.settings = settings
         self.worker = broker.worker()
         self.held: dict[str, Held] = {}
-        self._wanted: dict[int, dict[str, tuple[Camera, int]]] = {}  # partition -> camera id -> wish, its offset
+        self._read: dict[int, History] = {}  # partition -> what has been read of it
+        self._wanted: dict[int, dict[str, tuple[Camera, int]]] = {}  # the same, once it had been read to its end
         self._partitions: set[int] = set()  # assigned to this worker
         self._senders: set[asyncio.Task[None]] = set()
         self._status_due = asyncio.Event()
@@ -441,29 +486,23 @@ class Capture(Service):
                 log.warning("cameras cannot be read", error=str(error))
                 await self.sleep(1.0)
                 continue
-            ready = False
-            for partition, records in batches.items():
-                wanted = self._wanted.setdefault(partition.partition, {})
-                for record in records:
-                    self._fold(wanted, record)
-                # Half a history must not be acted upon: it may say start where the next record says stop.
-                with suppress(IllegalStateError, AssertionError):  # taken away meanwhile
-                    top = self._cameras.highwater(partition)
-                    ready |= top is not None and await self._cameras.position(partition) >= top
-            if ready:
-                self._apply()
+            await self._hear(batches)
 
-    def _fold(self, wanted: dict[str, tuple[Camera, int]], record: Any) -> None:
-        name = (record.key or b"").decode(errors="replace")
-        if not record.value:
-            wanted.pop(name, None)
-            return
-        try:
-            camera = decode(record.value, Camera)
-        except BadMessage as error:
-            log.error("camera record refused", camera=name, offset=record.offset, error=str(error))
-            return
-        wanted[camera.camera] = (camera, record.offset)
+    async def _hear(self, batches: dict[TopicPartition, Any]) -> None:
+        """Half a history must not be acted upon: it may say start where the next record says stop. So each partition
+        counts as it was when it had been read to its end."""
+        ready = False
+        for partition, records in batches.items():
+            read = self._read.setdefault(partition.partition, History())
+            for record in records:
+                read.fold(record)
+            with suppress(IllegalStateError, AssertionError):  # taken away meanwhile
+                top = self._cameras.highwater(partition)
+                if top is not None and await self._cameras.position(partition) >= top:
+                    self._wanted[partition.partition] = dict(read.wanted)
+                    ready = True
+        if ready:
+            self._apply()
 
     def _apply(self) -> None:
         """Make what is held equal what is wanted, touching only what differs."""
@@ -514,8 +553,9 @@ class Capture(Service):
     def assigned(self, partitions: set[int]) -> None:
         """Only what is really lost is stopped; what is new is held as soon as its records are read."""
         self._partitions = partitions
-        for part in [part for part in self._wanted if part not in partitions]:
-            for name in self._wanted.pop(part):
+        for part in [part for part in self._read if part not in partitions]:
+            del self._read[part]
+            for name in self._wanted.pop(part, ()):
                 if (held := self.held.pop(name, None)) is not None:
                     self._release(held)
 
@@ -568,7 +608,7 @@ class Capture(Service):
                         seen = decoder.decode(record.value)
                     except (msgspec.DecodeError, TypeError):
                         continue  # embed says what is wrong with it
-                    if seen.at > held.seen[1]:
+                    if seen.at > held.seen[1] and not ahead(seen, record.timestamp * 1000, self.settings.ahead):
                         held.seen = (() if seen.ended else known(seen), seen.at)
                         if not seen.ended:
                             held.looks.append(detail.look(seen.at, seen.width, [face.box for face in seen.faces]))

@@ -36,7 +36,7 @@ from faust.types import TP
 
 from agents import app as apps
 from pipeline import topics
-from pipeline.messages import BadMessage, DeadLetter, decode, encode
+from pipeline.messages import BadMessage, DeadLetter, ahead, decode, encode
 from pipeline.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -445,6 +445,8 @@ class Line:
         if value is None:
             raise BadMessage(f"expected a {self.source.message.__name__} as {self.source.format}, got an empty record")
         message = self.source.decode(value)
+        if wrong := ahead(message, work.at, self.settings.ahead):
+            raise BadMessage(wrong)
         key = self.source.key_of(message)
         if key != (work._event.message.key or b""):
             raise BadMessage(f"expected the key {key.decode()!r}, its {self.source.key}, got {work.key!r}")

@@ -77,14 +77,16 @@ def _path(url: str) -> str:
     return url.removeprefix("file://")
 
 
+BACK = 60 * SECOND  # a clock that is set back by more was wrong before
 _base = time.time_ns() - time.monotonic_ns()
 
 
 def utc() -> int:
-    """µs UTC that never run backwards within a process, though the machine's clock may be set back."""
+    """µs UTC that do not run backwards within a process when the machine's clock is set back a little."""
     global _base
     wall, steady = time.time_ns(), time.monotonic_ns()
-    if wall - steady - _base > 1_000_000_000:  # set forward, as on a machine that boots without a clock
+    off = wall - steady - _base
+    if off > 1_000_000_000 or off < -BACK * 1000:  # set forward, as on a machine that boots without a clock; put right
         _base = wall - steady
     return (steady + _base) // 1000
 
@@ -126,6 +128,7 @@ class Video:
         self._timeouts = timeouts
         self._threads = threads
         self._pace: Pace = capture.pace(fps)
+        self._period = self._pace.period  # as it is wished for by now
         self._follow = follow
         self._told = 0  # what `follow` said last
         self._clock = Clock()
@@ -136,6 +139,10 @@ class Video:
             self.codec, self.rate = "images", fps
         else:
             self._open()
+
+    def pace(self, fps: float) -> None:
+        """How many a second from now on; from any thread. A folder of images goes on as it began."""
+        self._period = capture.pace(fps).period
 
     # -- opening --
 
@@ -375,6 +382,8 @@ class Video:
         skipping, since, wrong, decoded = False, None, 0, 0
         for packet, stamp in self._timed():
             clock, flush = self._clock, not packet.size
+            if self._pace.period != self._period:
+                self._pace = Pace(self._period)
             if not flush:
                 key = bool(packet.is_keyframe)
                 shown = stamp if packet.pts is None else round(packet.pts * base * SECOND)

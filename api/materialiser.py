@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,7 +35,7 @@ from api.folds import Context, Fold, Told
 from api.tables import FOLDS, dead_letters, erased
 from api.tables.offsets import Offset, place
 from pipeline import topics as contract
-from pipeline.messages import BadMessage, DeadLetter
+from pipeline.messages import BadMessage, DeadLetter, ahead
 from pipeline.settings import Settings
 
 log = structlog.get_logger()
@@ -349,7 +349,10 @@ def decoded(settings: Settings, topic: contract.Topic, part: TopicPartition, rec
             told.append(where)
             continue
         try:
-            told.append(where.of(topic.decode(record.value or b"")))
+            message = topic.decode(record.value or b"")
+            if wrong := ahead(message, where.at, settings.ahead):
+                raise BadMessage(wrong)
+            told.append(where.of(message))
         except BadMessage as error:
             bad.append(where.refused(str(error)))
     return told, bad
@@ -359,28 +362,43 @@ def fold(session: Session, context: Context, topic: str, messages: list[Told], o
          ) -> list[DeadLetter]:
     """All folds of a topic on a partition's stretch; -> what they could not take, refused once however many did not."""
     refused: dict[int, DeadLetter] = {}
-    messages = privacy.held_to(session, erased.strip(session, messages))
+
+    def may_be_folded(those: list[Told]) -> list[Told]:
+        return privacy.held_to(session, erased.strip(session, those))
+
+    def folds(each: Fold) -> Callable[[list[Told]], list[Told]]:
+        return lambda those: each.fold(session, context, those) or []
+
+    messages = _each(session, "what may be folded", may_be_folded, messages, refused)
     for each in [only] if only else [each for each in FOLDS if each.topic == topic]:
-        if not messages:
-            continue
+        _each(session, each.name, folds(each), messages, refused)
+    return list(refused.values())
+
+
+def _each(session: Session, what: str, do: Callable[[list[Told]], list[Told]], messages: list[Told],
+          refused: dict[int, DeadLetter]) -> list[Told]:
+    """What `do` makes of the messages: of all together, and when that fails of one after the other."""
+    if not messages:
+        return []
+    try:
+        with session.begin_nested():
+            return do(messages)
+    except (OperationalError, OSError):
+        raise  # the database or a store is away: nothing can be folded, nothing may be refused
+    except Exception as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise
+        log.warning("one by one", fold=what, error=f"{type(error).__name__}: {error}"[:300])
+    made: list[Told] = []
+    for message in messages:
         try:
             with session.begin_nested():
-                each.fold(session, context, messages)
+                made += do([message])
         except (OperationalError, OSError):
-            raise  # the database or a store is away: nothing can be folded, nothing may be refused
-        except Exception as error:
-            if isinstance(error, DBAPIError) and error.connection_invalidated:
-                raise
-            log.warning("one by one", fold=each.name, error=f"{type(error).__name__}: {error}"[:300])
-            for message in messages:
-                try:
-                    with session.begin_nested():
-                        each.fold(session, context, [message])
-                except (OperationalError, OSError):
-                    raise
-                except Exception as bad:
-                    refused[message.offset] = message.refused(f"{each.name}: {type(bad).__name__}: {bad}"[:2000])
-    return list(refused.values())
+            raise
+        except Exception as bad:
+            refused[message.offset] = message.refused(f"{what}: {type(bad).__name__}: {bad}"[:2000])
+    return made
 
 
 # -- again, from the topic -------------------------------------------------------------------------------------------

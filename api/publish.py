@@ -2,12 +2,14 @@
 
 `producer.later(session, "frames", frame)` puts a record into the caller's transaction. Once that is committed a thread
 sends what is in the outbox, in order, and removes it; what a crash or an absent broker left behind goes out later. A
-record may go out twice, with the same content; none is lost, and none is sent that was rolled back.
+record may go out twice, with the same content; none is lost, and none is sent that was rolled back. What the broker may
+still have in its ear when it did not answer can come after what was said later: `changed` tells which wish counts.
 """
 
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -28,7 +30,10 @@ LOCK = 7_041_002  # advisory: one process sends at a time, so that the order is 
 EVERY = 2.0  # seconds between looks for what somebody else left behind
 TURN = 20  # records of one transaction; a photo is up to 2 MB
 OVERHEAD = 1024  # bytes of a batch around a record: the broker counts them too
-ANSWER = 10.0  # seconds the broker has for a record
+# Seconds that the broker has for a record; that one request may take, before it is repeated; that we wait to be told.
+# In this order: when we hear of no success there is none to come, and nobody finds the record later than what others
+# have said since.
+DELIVERY, REQUEST, ANSWER = 9.0, 5.0, 10.0
 
 
 class Producer:
@@ -67,12 +72,6 @@ class Producer:
         session.add(Outgoing(topic=name, key=key, value=None))
         self._then(session)
 
-    def now(self, name: str, message: msgspec.Struct) -> None:
-        """At once, and waits for the broker's word. Raises OSError or KafkaError."""
-        topic = contract.find(name)
-        client = self.client()
-        client.send(broker.topic(self.settings, name), topic.encode(message), topic.key_of(message)).get(ANSWER)
-
     def client(self) -> KafkaProducer:
         """Raises OSError when no broker answers."""
         with self._making:
@@ -81,6 +80,7 @@ class Producer:
                 self._client = KafkaProducer(
                     **broker.connection(self.settings), acks="all", max_request_size=9 << 20,
                     max_block_ms=round(ANSWER * 1000), client_id="maskwatch-api",
+                    delivery_timeout_ms=round(DELIVERY * 1000), request_timeout_ms=round(REQUEST * 1000),
                 )  # fmt: skip
             return self._client
 
@@ -111,10 +111,16 @@ class Producer:
                 return True
             rows = session.scalars(select(Outgoing).order_by(Outgoing.id).limit(TURN)).all()
             client = self.client()
-            sent: list[tuple[int, Any]] = [
-                (row.id, client.send(broker.topic(self.settings, row.topic), row.value, row.key.encode()))
-                for row in rows]
-            for _, each in sent:
-                each.get(ANSWER)
-            session.execute(delete(Outgoing).where(Outgoing.id.in_([id_ for id_, _ in sent])))
+            sent: list[Any] = []
+            try:
+                for row in rows:
+                    sent.append(client.send(broker.topic(self.settings, row.topic), row.value, row.key.encode()))
+                for each in sent:
+                    each.get(ANSWER)
+            except BaseException:
+                for each in sent:  # none is still on its way when somebody else takes the outbox
+                    with suppress(KafkaError):
+                        each.get(ANSWER)
+                raise
+            session.execute(delete(Outgoing).where(Outgoing.id.in_([row.id for row in rows])))
             return bool(rows)

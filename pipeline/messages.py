@@ -357,9 +357,8 @@ def _mistimed(message: msgspec.Struct, place: str = "") -> str:
 def ahead(message: msgspec.Struct, recorded: int, most: float) -> str:
     """What is wrong with a message that says more than `most` seconds after its record's own time, µs, what it saw;
     empty: nothing. Its camera would count as seen until then, and nothing of what comes before it."""
-    name = next((each for each in ("at", "changed") if each in message.__struct_fields__), "")
-    by = (getattr(message, name) - recorded) / 1e6 if name else 0.0
+    by = (getattr(message, "at", recorded) - recorded) / 1e6
     if recorded <= 0 or by <= most:
         return ""
-    return (f"expected `{name}` at most {most:g} s after the record's own time, got {by:.0f} s: a clock is wrong, or "
+    return (f"expected `at` to be at most {most:g} s after the record's own time, got {by:.0f} s: a clock is wrong, or "
             "who wrote it is (MASKWATCH_AHEAD)")

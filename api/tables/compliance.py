@@ -283,6 +283,8 @@ class Compliance:
             if message.source == "inspection":
                 continue
             state = states.setdefault(message.camera, State())
+            if state.at > told.at + context.settings.ahead * SECOND:  # by a clock that has been put right since
+                state = states[message.camera] = State(floor=state.floor if state.floor < message.at else -1)
             if message.at > state.at:
                 step(state, message, changes)
                 touched[message.camera] = state

@@ -12,17 +12,18 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from agents import broker
-from agents.capture import Capture, Held, Seen, SeenFace, known, wait
+from agents.capture import Capture, Held, History, Seen, SeenFace, known, wait
 from agents.topics import apply
 from agents.video import utc
 from infra.local.kafka import Kafka
+from infra.local.process import wait_for
 from pipeline.messages import Camera, CameraStatus, Face, Faces, Frame, Source, decode, encode
 from pipeline.settings import Settings
 
@@ -164,6 +165,78 @@ def test_a_full_queue_loses_its_oldest_picture_but_not_the_mark() -> None:
     assert first
     assert (first.ended, first.dropped) == (True, 4)
     assert held.missed == 0
+
+
+class Record(NamedTuple):
+    """As aiokafka gives it."""
+
+    offset: int
+    key: bytes
+    value: bytes | None
+
+
+def record(offset: int, name: str, changed: int | None) -> Record:
+    wish = None if changed is None else encode(Camera(name, (Source("x"),), running=False, changed=changed))
+    return Record(offset, name.encode(), wish)
+
+
+def test_an_older_wish_that_comes_late_does_not_count() -> None:
+    read = History()
+
+    def told(*records: Record) -> int | None:
+        for each in records:
+            read.fold(each)
+        return read.wanted["a"][0].changed if "a" in read.wanted else None
+
+    assert told(record(0, "a", 0), record(1, "a", 0)) == 0
+    assert told(record(2, "a", 50), record(3, "a", 40), record(4, "a", 0)) == 50
+    assert told(record(5, "a", 50)) == 50
+    assert read.wanted["a"][1] == 5  # the same wish again is one: it starts a recording anew
+    assert told(record(6, "a", None), record(7, "a", 50), record(8, "a", 40)) is None  # said before it was removed
+    assert told(record(9, "a", 0)) == 0  # added again by the command
+    assert told(record(3, "a", 40)) == 40  # the partition came back, and is read from its beginning
+
+
+async def test_half_a_history_is_not_acted_upon_because_another_partition_is_read_whole(clip: Clip) -> None:
+    class Consumer:
+        positions: ClassVar[dict[TopicPartition, int]] = {}
+
+        def highwater(self, part: TopicPartition) -> int:
+            return 2
+
+        async def position(self, part: TopicPartition) -> int:
+            return self.positions[part]
+
+    whole, half = TopicPartition("cameras", 0), TopicPartition("cameras", 1)
+    capture, consumer = Capture(Settings()), Consumer()
+    capture._cameras, capture._loop_now = consumer, asyncio.get_running_loop()
+    held: list[str] = []
+    capture._hold = lambda camera, offset: held.append(f"{camera.camera} {camera.changed}")  # type: ignore[method-assign]
+    capture.assigned({0, 1})
+    consumer.positions.update({whole: 2, half: 1})
+    await capture._hear({half: [record(0, "b", 1)], whole: [record(0, "a", 1), record(1, "a", 2)]})
+    assert held == ["a 2"]
+    consumer.positions[half] = 2
+    await capture._hear({half: [record(1, "b", 2)]})
+    assert held[-1] == "b 2"
+    assert "b 1" not in held
+
+
+def test_a_clock_that_is_put_right_makes_a_camera_begin_anew_and_say_so(clip: Clip) -> None:
+    """It ran an hour ahead: what would be seen now counts for nobody until then."""
+    held = Held(camera("a", clip("capture.mp4", seconds=3)), 0, Settings(), lambda: None)
+    wrong = utc() + 3_600_000_000
+    held.put(Frame("a", wrong))
+    said: list[tuple[str, str]] = []
+    become = held.become
+    held.become = lambda state, error="", stop=None: (said.append((state, error)), become(state, error, stop))[1]  # type: ignore[method-assign]
+    held.begin()
+    try:
+        assert wait_for(lambda: held.state == "up" and len(held.queue) > 3, 20)
+        assert "set back by 3600 s: the camera begins anew" in next(error for state, error in said if state == "down")
+        assert all(frame.at <= utc() for frame in list(held.queue)[1:])
+    finally:
+        held.halt()
 
 
 # -- with one ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -118,19 +119,23 @@ async def test_bad_messages_go_to_dead_letters_and_the_others_through(topics: Se
     sent = frames(100)
     good = encode(sent[0], "msgpack")
     bad = [("cam0", good[: len(good) // 2]), ("cam1", b"\xc1 no msgpack"), ("cam2", b""), ("cam3", b"\x93\x01\x02\x03")]
+    hour = time.time_ns() // 1000 + 3_600_000_000  # if it counted, nothing of its camera would for an hour
+    bad += [("cam9", encode(Frame("cam9", hour), "msgpack")), ("cam8", encode(Frame("cam8", 1 << 60), "msgpack"))]
     ended = Frame("cam4", 2_000_000, ended=True)  # which the first stage takes offence at
     put(topics, [*sent[:50], *bad, ended, *sent[50:]])
     app, second = counting.first(topics), counting.second(topics)
-    await work([app, second], lambda: done(app, 105)() and done(second, 100)())
+    await work([app, second], lambda: done(app, 107)() and done(second, 100)())
     assert {face.frame: face for face in faces(topics)} == counting.expected(sent)
     found = letters(topics)
     assert {letter.payload for letter in found} == {value for _, value in bad} | {encode(ended, "msgpack")}
     by_key = {letter.key: letter for letter in found}
     assert by_key["cam4"].reason == "ValueError: this stage takes no ended frame"
     assert by_key["cam1"].reason.startswith("expected a Frame as msgpack, got 12 bytes")
+    assert by_key["cam9"].reason.startswith("expected `at` to be at most 300 s after the record's own time, got 3")
+    assert by_key["cam8"].reason.startswith("expected a Frame with times of 0 to 9007199254740992 µs UTC, got at 115")
     for letter in found:
         assert letter.id == f"frames:{letter.partition}:{letter.offset}:first"
-    assert committed(topics, "first", "frames") == 105
+    assert committed(topics, "first", "frames") == 107
 
 
 async def test_an_output_that_its_topic_refuses_is_a_dead_letter(topics: Settings) -> None:

@@ -73,6 +73,15 @@ def minutes(sessions: sessionmaker[Session], zone: str = "") -> dict[int, Minute
         return {(row.minute - START) // MINUTE: row for row in rows}
 
 
+def test_a_clock_that_ran_ahead_and_was_put_right_does_not_keep_a_camera_from_counting(
+    sessions: sessionmaker[Session], tables: Settings
+) -> None:
+    fold(sessions, tables, walk("a", 86_400, 86_410, "worn"))
+    fold(sessions, tables, [*walk("b", 1, 11, "none"), *(faces(12 + i) for i in range(3))])
+    found = minutes(sessions)
+    assert (found[0].none, found[0].people_none, found[1440].people_worn) == (10 * SECOND, 1, 1)
+
+
 def test_a_minute_says_who_was_there_how_long_and_who_came(sessions: sessionmaker[Session], tables: Settings) -> None:
     fold(sessions, tables, [
         *walk("a", 1, 11, "worn"), *walk("b", 20, 30, "none"),
