@@ -60,7 +60,9 @@ def test_every_answer_is_as_the_document_says(world: World, served: str, tmp_pat
         "run", f"{served}/schema/openapi.json",
         "--header", f"Authorization: {user.client.headers['authorization']}",
         "--exclude-checks", ",".join(sorted(NOT_CHECKED)), "--phases", "examples,coverage,fuzzing",
-        "--max-time", str(SECONDS), "--seed", "1", "--generation-database", "none", "--workers", "2",
+        # one worker: two threads that parse Python at a time end in `SystemError: AST constructor recursion depth
+        # mismatch` now and then (CPython 3.11, python/cpython#106905), and Hypothesis parses what it shows
+        "--max-time", str(SECONDS), "--seed", "1", "--generation-database", "none", "--workers", "1",
         "--suppress-health-check", "all", "--continue-on-failure", "--no-color",
         *(word for path in LEFT_OUT for word in ("--exclude-path", path)),
     ]  # fmt: skip
