@@ -45,6 +45,7 @@ test: setup dashboard ## everything that CI runs, on a real broker; quick tests 
 	@sh infra/apt.sh $$(sed 's/#.*//' infra/apt-test.txt) || echo "going on: the tests that need these packages are skipped"
 	$(BIN)/maskwatch models fetch
 	$(WEB) run --silent check
+	$(WEB) run --silent size
 	$(WEB) test --silent
 	$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadscope --no-loadscope-reorder)
 

@@ -1,13 +1,13 @@
-// The two languages: one JSON file an area in src/locales/<language>/, fetched for the language that is shown.
+// The two languages: one JSON file an area in src/locales/<language>/; those of the language that is shown are fetched as one.
 import { createI18n } from 'vue-i18n'
 
 import { keep, kept } from './kept'
 
 export const LANGUAGES = { 'zh-CN': '简体中文', en: 'English' } as const
 export type Language = keyof typeof LANGUAGES
-type Words = { [key: string]: string | Words }
+export type Words = { [key: string]: string | Words }
 
-const files = import.meta.glob<{ default: Words }>('./locales/*/*.json')
+const files: Record<Language, () => Promise<{ words: Words }>> = { en: () => import('./locales/en'), 'zh-CN': () => import('./locales/zh-CN') }
 const loaded = new Set<Language>()
 const KEPT = 'maskwatch.language'
 
@@ -18,6 +18,9 @@ export const i18n = createI18n({
   missingWarn: true,
   fallbackWarn: false,
 })
+
+/** What the API says in English as the last part of a key: `no such camera` -> `no_such_camera`. */
+export const slug = (text: string): string => text.toLowerCase().replace(/[^a-z0-9]+/g, '_').replace(/^_|_$/g, '')
 
 /** What was chosen here before (`?lang=` of the address counts), else what the browser asks for first. */
 export function wished(): Language {
@@ -31,13 +34,7 @@ export function wished(): Language {
 
 export async function speak(language: Language): Promise<void> {
   if (!loaded.has(language)) {
-    const words: Words = {}
-    await Promise.all(
-      Object.entries(files).map(async ([path, load]) => {
-        const [, of, area] = /locales\/([^/]+)\/([^/]+)\.json$/.exec(path) ?? []
-        if (of === language && area) words[area] = (await load()).default
-      }),
-    )
+    const { words } = await files[language]()
     i18n.global.setLocaleMessage(language, words as never)
     loaded.add(language)
   }

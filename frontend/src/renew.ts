@@ -42,5 +42,8 @@ export function renewWhenReplaced(router: Router, sorry: () => void, go?: (to: s
     setTimeout(() => (on = true), 5_000)
   }
   addEventListener('vite:preloadError', replaced)
-  router.onError((error) => isMissingPart(error) && replaced())
+  router.onError((error) => {
+    if (isMissingPart(error)) replaced()
+    going = ''
+  })
 }

@@ -3,15 +3,13 @@ import { QueryClient, VueQueryPlugin } from '@tanstack/vue-query'
 import { mount, type VueWrapper } from '@vue/test-utils'
 import { createPinia, setActivePinia } from 'pinia'
 import { afterEach, beforeEach, vi } from 'vitest'
-import type { Component } from 'vue'
+import { type Component, defineComponent } from 'vue'
 import { createI18n } from 'vue-i18n'
 import { createMemoryHistory, createRouter } from 'vue-router'
 
-type Words = { [key: string]: string | Words }
-const files = import.meta.glob<{ default: Words }>('./locales/en/*.json', { eager: true })
-const words = Object.fromEntries(
-  Object.entries(files).map(([path, file]) => [path.replace(/^.*\/|\.json$/g, ''), file.default]),
-)
+import { useSession } from './composables/useSession'
+import { words as english } from './locales/en'
+import { words as chinese } from './locales/zh-CN'
 
 class NoResizes {
   observe(): void {}
@@ -30,8 +28,19 @@ afterEach(() => {
   vi.unstubAllGlobals()
 })
 
-/** Mounted in the document, in English. */
-export function shown(component: Component, options: { props?: Record<string, unknown>; slots?: Record<string, string>; at?: string } = {}): VueWrapper {
+interface Around {
+  props?: Record<string, unknown>
+  slots?: Record<string, string>
+  at?: string // address
+  language?: 'en' | 'zh-CN'
+  queries?: QueryClient
+  site?: string // the chosen one; '': every site
+}
+const patient = (): QueryClient => new QueryClient({ defaultOptions: { queries: { retry: false } } })
+
+/** Mounted in the document, in English when nothing else is asked for. */
+export function shown(component: Component, options: Around = {}): VueWrapper {
+  if (options.site !== undefined) localStorage.setItem('maskwatch.site', JSON.stringify(options.site))
   const history = createMemoryHistory()
   history.replace(options.at ?? '/') // where the router begins when it is installed
   const router = createRouter({
@@ -44,12 +53,28 @@ export function shown(component: Component, options: { props?: Record<string, un
     slots: options.slots,
     global: {
       plugins: [
-        createI18n({ legacy: false, locale: 'en', messages: { en: words as never } }),
-        [VueQueryPlugin, { queryClient: new QueryClient({ defaultOptions: { queries: { retry: false } } }) }],
+        createI18n({ legacy: false, locale: options.language ?? 'en', messages: { en: english as never, 'zh-CN': chinese as never } }),
+        [VueQueryPlugin, { queryClient: options.queries ?? patient() }],
         router,
       ],
     },
   })
+}
+
+/** What a composable gives, asked in a component that shows nothing. */
+export function within<T>(use: () => T, options: Around = {}): T & { gone: () => void } {
+  let given: T | undefined
+  const wrapper = shown(defineComponent({ setup: () => ((given = use()), () => null) }), options)
+  return { ...(given as T), gone: () => wrapper.unmount() }
+}
+
+/** Somebody is logged in who may do this: everywhere, at a site, or at a camera of it. */
+export function loggedIn(permissions: string[], at: { site?: string; camera?: string } = {}, id = 'u1'): void {
+  useSession().me = {
+    id, name: 'li', full_name: 'Li', language: 'en', permissions,
+    rights: [{ role: 'lead', site: at.site ?? '', camera: at.camera ?? '', permissions }],
+  }
+  useSession().known = true
 }
 
 /** A small server: `method path` -> JSON (or a function of the request), 404 for the rest; what was asked is recorded. */

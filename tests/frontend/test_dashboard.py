@@ -36,6 +36,9 @@ def test_the_numbers_move_by_themselves(page: Page) -> None:
     shown = {tell(page, "in-view").inner_text()}
     until(lambda: len(shown) > 2 or shown.add(tell(page, "in-view").inner_text()))
     expect(tell(page, "live-state")).to_have_class(re.compile(r"\blive\b"))
+    # the page was opened before anybody had logged in, and not again since
+    page.get_by_role("combobox", name="Site").click()
+    expect(page.get_by_role("option", name=re.compile("Demo"))).to_be_visible()
 
 
 def test_a_wrong_password_and_a_page_behind_the_login(context: BrowserContext, stack: Stack) -> None:
@@ -234,8 +237,22 @@ def test_the_server_goes_and_comes_back(page: Page, stack: Stack) -> None:
         each.kill()
     expect(tell(page, "live-state")).to_have_class(re.compile(r"\blost\b"))
     expect(tell(page, "old")).to_be_visible()
+    # what was there stays, and looks like what it is
+    rows = page.locator("tr[data-test^=camera-]")
+    expect(page.locator("section.tiles")).to_have_class(re.compile(r"\bold\b"))
+    assert float(page.locator("section.tiles").evaluate("one => getComputedStyle(one).opacity")) < 0.7
+    assert rows.count() >= 3
+    assert tell(page, "today").inner_text().strip()
     # `up` starts it again, the page finds it by itself, and the numbers move again
     expect(tell(page, "live-state")).to_have_class(re.compile(r"\blive\b"), timeout=90_000)
     expect(tell(page, "old")).to_have_count(0)
     shown = {tell(page, "in-view").inner_text()}
     until(lambda: len(shown) > 1 or shown.add(tell(page, "in-view").inner_text()))
+    # figures alone that cannot be had anew do not take away those that are there
+    page.route("**/v1/compliance/**", lambda route: route.abort())
+    expect(tell(page, "old-notice").first).to_contain_text("could not be fetched anew")
+    expect(page.get_by_text("That did not work")).to_have_count(0)
+    expect(page.locator(".trend canvas")).to_be_visible()
+    assert rows.count() >= 3
+    page.unroute("**/v1/compliance/**")
+    expect(tell(page, "old-notice")).to_have_count(0)

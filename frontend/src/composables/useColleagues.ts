@@ -33,6 +33,8 @@ export function useColleagues() {
   const names = computed(() => new Map((data.value ?? []).map((one) => [one.id, one.full_name || one.name])))
   return {
     colleagues,
+    /** Those who may not log in any more among them. */
+    every: computed<Colleague[]>(() => (data.value ?? []).map(({ id, name, full_name }) => ({ id, name, label: full_name || name }))),
     /** Never a bare id: of whom one may not know, that it was somebody. */
     nameOf: (id: string): string => {
       if (!id) return '–'

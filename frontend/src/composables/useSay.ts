@@ -4,15 +4,22 @@ import 'element-plus/es/components/message/style/css.mjs'
 import { useI18n } from 'vue-i18n'
 
 import { Problem } from '@/api/client'
+import { slug } from '@/i18n'
 
 export function useSay() {
-  const { t } = useI18n()
-  /** One line about what went wrong. */
+  const { t, te } = useI18n()
+  /** What kind of fault it is, in the viewer's language: by its title, else by its code. */
+  function kind(problem: Problem): string {
+    const keys = [`problems.titles.${slug(problem.title)}`, `problems.status.${problem.status}`]
+    const known = keys.find((key) => te(key))
+    return known ? t(known) : problem.title
+  }
+  /** One line about what went wrong: what kind of fault, and what was expected as the server says it. */
   function words(error: unknown): string {
     if (error instanceof Problem) {
       if (error.status === 0) return t('common.offline')
-      if (error.status === 403) return `${t('common.forbidden')} ${error.detail}`
-      return error.detail || error.title
+      const what = kind(error)
+      return error.detail && error.detail !== error.title ? t('common.because', { what, why: error.detail }) : what
     }
     return error instanceof Error ? error.message : String(error)
   }

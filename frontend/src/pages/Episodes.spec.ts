@@ -20,6 +20,7 @@ function page(items: object[], id?: string, answers: Record<string, unknown> = {
   const server = serve({
     'GET /v1/sites': { items: [], next: null },
     'GET /v1/episodes': { items, next: null },
+    'GET /v1/episodes/counts': { step: 1, episodes: items.length, items: [] },
     'GET /v1/compliance/gaps': { items: [{ camera: 'cam', site: 'a', start: 1, end: 2, why: 'silent' }], next: null },
     'GET /v1/episodes/cam%401%230': { episode: episode(0), evidence: [], legs: [], history: [] },
     ...answers,
@@ -73,4 +74,36 @@ it('acknowledges by a key, but not while somebody types', async () => {
   press('a')
   await flushPromises()
   expect(server.asked.find(({ call }) => call.startsWith('POST'))?.body).toEqual({ verb: 'acknowledge' })
+})
+
+it('shows a page of 100,000 episodes at a time, by keys too, and counts for the strip', async () => {
+  const ALL = 100_000
+  const asks: string[] = []
+  const answers = {
+    'GET /v1/episodes/counts': { step: 540_000_000, episodes: ALL, items: [{ camera: 'cam', start: 1_795_000_000_000_000, none: 90_000, incorrect: 10_000, closed: 5 }] },
+    'GET /v1/episodes': (url: URL) => {
+      asks.push(url.searchParams.get('cursor') ?? '')
+      const limit = Number(url.searchParams.get('limit'))
+      const from = Number(url.searchParams.get('cursor') ?? 0)
+      return { items: Array.from({ length: limit }, (_, n) => episode(from + n)), next: from + limit < ALL ? String(from + limit) : null }
+    },
+  }
+  const { wrapper } = page([], undefined, answers)
+  await flushPromises()
+  const rows = () => wrapper.findAll('[data-episode]')
+  await vi.waitFor(() => expect(rows()).toHaveLength(50))
+  expect(wrapper.get('[data-test=counted]').text()).toContain('100,000')
+  expect(wrapper.findAll('[data-test=pile]')).toHaveLength(2)
+  for (let turn = 0; turn < 5; turn++) {
+    await wrapper.get('[data-test=page-more]').trigger('click')
+    await flushPromises()
+    expect(rows()).toHaveLength(50) // however far one goes
+  }
+  await vi.waitFor(() => expect(rows()[0]?.attributes('data-episode')).toBe('cam@1#250'))
+  expect([...new Set(asks)]).toEqual(['', '50', '100', '150', '200', '250']) // none for the strip
+  await wrapper.get('[data-test=check-all]').trigger('change')
+  await wrapper.get('[data-test=page-less]').trigger('click')
+  await flushPromises()
+  await wrapper.get('[data-test=check-all]').trigger('change')
+  expect(wrapper.get('.all').text()).toContain('100 chosen') // of two pages
 })
