@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import ast
 import re
+import uuid
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from alembic import command
 from litestar import Litestar
 from litestar.exceptions import WebSocketDisconnect
 from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
 from litestar.testing import TestClient
+from sqlalchemy import NullPool, create_engine, text
 
-from api import auth, live
+from api import auth, live, migrations
 from api.permissions import PERMISSIONS, ROLES, Given, Who
+from infra.local.postgres import Postgres
 
 # What stands in a path so that the route is found; no such thing exists.
 VALUES = {"str": "nothing-there", "int": "1", "uuid": "00000000-0000-4000-8000-000000000000", "path": "nothing", }
@@ -146,3 +150,23 @@ def test_bounds_of_lists_and_names_hold(as_: Any) -> None:
             assert answer.status_code == 422, (path, name, answer.text)
     for name in ("Bad%20Name", "x" * 41):
         assert admin.put(f"/v1/roles/{name}", json={"permissions": []}).status_code == 422
+
+
+def test_roles_that_are_there_keep_what_they_could_do(postgres: Postgres) -> None:
+    """A database of before: what gated nothing goes, and the report of an inspection is as it was for who saw one."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    with create_engine(postgres.url, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect() as server:
+        server.execute(text(f"create database {name}"))
+        engine = create_engine(f"{postgres.url.rsplit('/', 1)[0]}/{name}", poolclass=NullPool)
+        with engine.begin() as connection:
+            command.upgrade(migrations.config(connection), "0006")
+            connection.execute(text("insert into roles (name, about, built_in) values ('night', '', false)"))
+            connection.execute(text("insert into role_permissions values ('night', 'inspections.view'), "
+                                    "('night', 'system.export'), ('night', 'chat.add')"))
+        migrations.upgrade(engine)
+        with engine.connect() as connection:
+            held = set(connection.scalars(text("select permission from role_permissions")))
+        assert held == {"inspections.view", "inspections.export", "chat.add"}
+        assert migrations.differences(engine) == []
+        engine.dispose()
+        server.execute(text(f"drop database {name}"))
