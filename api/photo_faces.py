@@ -53,7 +53,7 @@ class Photos:
                 "review": self.review[:LISTED]}
 
     def look_at(self, photo: Photo, why: str) -> None:
-        """`why`: perhaps, not searched, not judged."""
+        """`why`: perhaps, unsearched, unjudged (the stage has not looked at it)."""
         self.review.append({"inspection": photo.inspection, "photo": photo.id, "taken": photo.taken, "why": why})
 
 
@@ -87,9 +87,9 @@ def find(session: Session, settings: Settings, eyes: Sight, subject: Subject) ->
     end = time.monotonic() + LONGEST
     for photo, verdict in rows:
         if verdict is None or verdict.refused:
-            found.look_at(photo, "not judged")
+            found.look_at(photo, "unjudged")
         elif known is None or found.searched >= MOST or time.monotonic() > end:
-            found.look_at(photo, "not searched")
+            found.look_at(photo, "unsearched")
         else:
             _search(settings, eyes, known, photo, verdict, found)
     return found
@@ -134,7 +134,7 @@ def _search(settings: Settings, eyes: Sight, known: Known, photo: Photo, verdict
         looks = eyes.embed(image, faces) if faces else ()
     except (BadPicture, Problem) as error:
         log.warning("a photo is not searched", photo=photo.id, why=str(error)[:200])
-        found.look_at(photo, "not searched")
+        found.look_at(photo, "unsearched")
         return
     found.searched += 1
     perhaps = False

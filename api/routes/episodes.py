@@ -27,7 +27,7 @@ from api.permissions import Scope, Who
 from api.problems import Problem, missing
 from api.ranges import Camera, Site
 from api.routes.filters import LAST, Assigned, Person, Since, StreamId, Until, Zone
-from api.tables import audit
+from api.tables import audit, erased
 from api.tables.episodes import FOLDER, EpisodeReview, EpisodeRow, EpisodeStep, EvidenceRow, covers, find, visible
 from api.tables.trajectories import LegRow
 from api.tables.users import User
@@ -333,6 +333,7 @@ def steps(db: Db, who: By, data: JSONBody[Steps]) -> Done:
 
 def take_step(db: Session, who: Who, id: str, data: Step) -> EpisodeRow:
     """Raises Problem 404, 403, 409 or 422 before anything is written."""
+    erased.together(db)
     row = find(db, id, who.scope("compliance.view"))
     if row is None:
         raise missing("episode", id)

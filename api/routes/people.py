@@ -29,7 +29,7 @@ from api.routes.search import BASE64, BODY, Index, Picture
 from api.routes.sightings import SightingView
 from api.routes.sightings import view as sighting_view
 from api.sight import FoundFace, Sight
-from api.tables import audit, episodes
+from api.tables import audit, episodes, erased
 from api.tables.episodes import EpisodeRow
 from api.tables.people import Consent, Decision, PersonRow, Portrait, Watched, WatchList
 from api.tables.recognised import Recognised, consenting, forget
@@ -692,6 +692,7 @@ def _stretches(db: Session, who: Who, links: visitors.Links, visitor_id: str) ->
 @post("/decisions", opt=needs("people.review"), sync_to_thread=True, summary="Decide who is who")
 def decide(db: Db, who: By, data: JSONBody[NewDecision]) -> DecisionView:
     """Kept apart from what the stream says, so that a rebuild changes nothing about it; may be undone."""
+    erased.together(db)
     links = visitors.links(db)
     ours = _stretches(db, who, links, data.subject)
     object_, tracks = data.object, list[str]()

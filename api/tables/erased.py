@@ -73,11 +73,16 @@ def alone(session: Session, seconds: int = 30) -> None:
     session.execute(select(func.pg_advisory_xact_lock(LOCK)))
 
 
+def together(session: Session) -> None:
+    """Until the transaction ends nobody is erased: for whoever looks at what is there and writes about it."""
+    session.execute(select(func.pg_advisory_xact_lock_shared(LOCK)))
+
+
 def strip(session: Session, messages: Sequence[Told]) -> list[Told]:
     """The same records without whoever is erased: a message of which nothing is left is left out.
 
     Holds erasures back until the transaction ends, so that none falls between what it read and what is written."""
-    session.execute(select(func.pg_advisory_xact_lock_shared(LOCK)))
+    together(session)
     if session.scalar(select(Erased.digest).limit(1)) is None:
         return list(messages)
     gone = erased(session, {id for told in messages for id in _ids(told.message)})

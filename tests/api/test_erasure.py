@@ -18,12 +18,14 @@ import seen
 from litestar.testing import TestClient
 from pydantic import SecretStr
 from seen import S, fold, rows
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from api import alerts, erasure, materialiser, pictures, retention
 from api.db import now
 from api.folds import Context, Told
+from api.permissions import PERMISSIONS, Given, Who
+from api.routes.episodes import Step, take_step
 from api.sight import Sight
 from api.tables.alerts import Alert, AlertRule
 from api.tables.deliveries import Delivery
@@ -195,26 +197,41 @@ def test_what_is_kept_longer_than_the_link_to_it_is_said(
     assert any("pseudonymous sites" in line and "dock" in line for line in stays)
 
 
-def test_what_is_being_folded_is_theirs_too(
+def test_what_is_being_folded_or_written_is_theirs_too(
     hall: list[str], tables: Settings, sessions: sessionmaker[Session], walked: list[Record]
 ) -> None:
-    seen.clear(sessions, tables, "sightings", "faces", "episodes")  # it will be there only when the batch ends
-    context, done = Context(tables), list[Any]()
+    def erased_beside(work: Callable[[Session], Any]) -> erasure.Subject:
+        """What is found by somebody who begins to erase before `work` is committed."""
+        done: list[erasure.Subject] = []
 
-    def work() -> None:
+        def erase_() -> None:
+            with sessions() as session, session.begin():
+                done.append(erasure.erase(session, tables, erasure.Wish(tracks=tuple(hall[:2])), "", "x")[1])
+
         with sessions() as session, session.begin():
-            done.append(erasure.erase(session, tables, erasure.Wish(tracks=tuple(hall[:2])), "", "x")[1])
+            work(session)
+            erasing = threading.Thread(target=erase_)
+            erasing.start()
+            _until(sessions, "select 1 from pg_locks where locktype = 'advisory' and not granted")
+        erasing.join(30)
+        return done[0]
 
-    with sessions() as session, session.begin():
+    def commented(session: Session) -> None:
+        episode = session.scalars(select(EpisodeRow.id).where(EpisodeRow.person == hall[0])).first()
+        everything = Given("admin", "", "", frozenset(PERMISSIONS))
+        take_step(session, Who("u", "U", "", (everything,)), episode or "", Step("comment", f"about {hall[0]}"))
+
+    def folded(session: Session) -> None:
         for topic in ("faces", "episodes"):
             told = [Told(r.key, r.message, topic, 0, i, NOW) for i, r in enumerate(walked) if r.topic == topic]
-            materialiser.fold(session, context, topic, told)
-        erasing = threading.Thread(target=work)
-        erasing.start()
-        _until(sessions, "select 1 from pg_locks where locktype = 'advisory' and not granted")
-    erasing.join(30)
-    assert len(done[0].tracks) == 2
-    assert done[0].episodes
+            materialiser.fold(session, Context(tables), topic, told)
+
+    assert erased_beside(commented).episodes
+    assert left(sessions, *hall[:2]) == {}
+    with sessions() as session, session.begin():
+        session.execute(delete(Erased))  # as if it had never been
+    found = erased_beside(folded)
+    assert (len(found.tracks), bool(found.episodes)) == (2, True)
     assert left(sessions, *hall[:2]) == {}
 
 
@@ -281,7 +298,7 @@ def test_faces_in_photos_are_searched_for_and_become_unrecognisable(
     report = erase(as_("manager", site="hall"), person=person_of(sessions))["report"]
     assert report["photos"] == {
         "searched": 1, "faces": 1, "to_review": 1,
-        "review": [{"inspection": waiting[0], "photo": waiting[1], "taken": NOW, "why": "not judged"}]}
+        "review": [{"inspection": waiting[0], "photo": waiting[1], "taken": NOW, "why": "unjudged"}]}
     after = decode(pictures.store(tables).get(f"inspections/{inspection}/{name}.jpg") or b"")
     changed = abs(after.astype(int) - before).mean(axis=(0, 2))  # by column
     assert changed[60:110].mean() > 4 * changed[210:260].mean()
@@ -301,7 +318,7 @@ def test_without_models_every_photo_is_listed(
     app.app.state["sight"] = Sight(tables)  # nobody has fetched any
     found = erase(as_("manager", site="hall"), person=person_of(sessions))["report"]["photos"]
     assert (found["faces"], [(each["inspection"], each["why"]) for each in found["review"]]) == (
-        0, [(inspection, "not searched")])
+        0, [(inspection, "unsearched")])
 
 
 def test_whose_face_is_in_a_photo_is_the_sites(

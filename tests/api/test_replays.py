@@ -429,8 +429,7 @@ def test_who_is_erased_is_in_no_replay_and_old_ones_go(
     claimed = worker(tables, sessions)._claim()
     assert claimed is not None
     with sessions() as session, session.begin():
-        subject = erasure.gather(session, visitor=episode.person)
-        done = erasure.erase(session, tables, subject, "", "asked for it")
+        done, _ = erasure.erase(session, tables, erasure.Wish(visitor=episode.person), "", "asked for it")
         assert done.report["rows"]["replay_episodes"] == 2
     with sessions() as session:
         assert session.scalar(select(func.count()).select_from(ReplayEpisode)) == 0

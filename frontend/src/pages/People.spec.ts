@@ -57,8 +57,11 @@ it('enrols only who agreed, with the words they agreed to', async () => {
 })
 
 it('shows what an erasure removed and what still holds records', () => {
-  const erasure = { id: 'e', at: '2026-01-01T00:00:00Z', by: 'u1', site: 'a', reason: 'asked', plan: null, report: { rows: { faces: 12 }, pictures: 5, vectors: 4, topics: [{ topic: 'frames', shows: 'whole pictures', holds: true, until: 1_795_000_000_000_000 }, { topic: 'faces', shows: 'cut-outs', holds: false, until: null }], stays: ['backups'] } }
+  const erasure = { id: 'e', at: '2026-01-01T00:00:00Z', by: 'u1', site: 'a', reason: 'asked', plan: null, report: { rows: { faces: 12 }, pictures: 5, vectors: 4, topics: [{ topic: 'frames', shows: 'whole pictures', holds: true, until: 1_795_000_000_000_000 }, { topic: 'faces', shows: 'cut-outs', holds: false, until: null }], photos: { searched: 3, faces: 1, to_review: 2, review: [{ inspection: 'i1', photo: 'p1', taken: 1_795_000_000_000_000, why: 'perhaps' }] }, stays: ['backups'] } }
   const report = shown(ErasureReport, { props: { erasure } })
   for (const word of ['12', '5', 'frames', 'until', 'backups']) expect(report.text()).toContain(word)
   expect(report.text()).not.toContain('cut-outs')
+  const photos = report.get('[data-test=erasure-photos]')
+  for (const word of ['2 inspection photos', 'perhaps this person', 'and 1 more']) expect(photos.text()).toContain(word)
+  expect(photos.get('a').attributes('href')).toContain('/inspections/i1')
 })
