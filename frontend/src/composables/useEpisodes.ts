@@ -7,7 +7,7 @@ import { api, got, type Schema } from '@/api/client'
 import { midnight } from '@/wall'
 
 import { useClock } from './useClock'
-import { useCursor } from './useCursor'
+import { everyPage, useCursor } from './useCursor'
 import { usePlace } from './usePlace'
 
 export type Episode = Omit<Schema<'EpisodeWhole'>['episode'], 'place'> & { place: number[] | null }
@@ -110,10 +110,16 @@ const DRAWN = 500 // most episodes that the timeline draws one by one; more are 
 const BINS = 160 // stretches in which they are counted then
 
 export function useEpisodes({ wanted, params }: Asking) {
-  return useCursor<Episode>(
+  const list = useCursor<Episode>(
     computed(() => ['episodes', 'list', wanted.value]),
     (cursor, limit) => got(api.GET('/v1/episodes', { params: { query: { ...params(), limit, cursor } } })),
   )
+  /** The ids of all that match, however many pages that is. */
+  async function matching(): Promise<string[]> {
+    const query = params() // once: what begins while it is asked for is not among them
+    return (await everyPage<Episode>((cursor) => got(api.GET('/v1/episodes', { params: { query: { ...query, limit: 500, cursor } } })))).map((one) => one.id)
+  }
+  return { ...list, matching }
 }
 
 export type Pile = Schema<'Pile'>
@@ -139,7 +145,7 @@ export function useTimeline({ wanted, params }: Asking) {
     },
   })
   const marks = computed(() => counts.data.value?.each ?? [])
-  const piles = computed(() => (counts.data.value && !counts.data.value.few ? counts.data.value : null))
+  const piles = computed(() => counts.data.value ?? null)
   const gaps = useQuery({
     queryKey: computed(() => ['episodes', 'gaps', wanted.value.site, wanted.value.camera, wanted.value.range, wanted.value.since, wanted.value.until]),
     queryFn: () => {

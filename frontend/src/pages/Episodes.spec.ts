@@ -107,3 +107,35 @@ it('shows a page of 100,000 episodes at a time, by keys too, and counts for the 
   await wrapper.get('[data-test=check-all]').trigger('change')
   expect(wrapper.get('.all').text()).toContain('100 chosen') // of two pages
 })
+
+it('chooses all that match by a key, however many pages that is, and takes them on', async () => {
+  const ALL = 120
+  const { wrapper, server } = page([], undefined, {
+    'GET /v1/episodes/counts': { step: 1, episodes: ALL, items: [] },
+    'GET /v1/episodes': (url: URL) => {
+      const [from, limit] = [Number(url.searchParams.get('cursor') ?? 0), Math.min(100, Number(url.searchParams.get('limit')))]
+      return { items: Array.from({ length: Math.min(limit, ALL - from) }, (_, n) => episode(from + n)), next: from + limit < ALL ? String(from + limit) : null }
+    },
+    'POST /v1/episodes/steps': (_: URL, body: { episodes: string[] }) => ({ done: body.episodes, left: [] }),
+  })
+  await vi.waitFor(() => expect(wrapper.findAll('[data-episode]')).toHaveLength(50))
+  press('X')
+  await flushPromises()
+  expect(wrapper.get('[data-test=check-matching]').text()).toBe('Choose all 120 that match')
+  press('*')
+  await vi.waitFor(() => expect(wrapper.get('.all').text()).toContain('120 chosen'))
+  press('m')
+  await flushPromises()
+  const told = server.asked.filter(({ call }) => call === 'POST /v1/episodes/steps')
+  expect(told.map(({ body }) => body)).toEqual([{ verb: 'assign', user: 'me', episodes: Array.from({ length: ALL }, (_, n) => `cam@1#${n}`) }])
+})
+
+it('does not take on more at once than one can answer for', async () => {
+  const { wrapper, server } = page([episode(0)], undefined, { 'GET /v1/episodes/counts': { step: 1, episodes: 5_001, items: [] } })
+  await vi.waitFor(() => expect(wrapper.findAll('[data-episode]')).toHaveLength(1))
+  const before = server.asked.length
+  press('*')
+  await flushPromises()
+  expect(document.body.textContent).toContain('5,001 episodes match; narrow the filters to 5,000 at most')
+  expect(server.asked.slice(before).filter(({ call }) => call.includes('limit=500'))).toEqual([])
+})
