@@ -18,6 +18,7 @@ export type Cursor<T> = ReturnType<typeof useCursor<T>>
 /** `page` asks for `limit` items after a cursor; with `fixed` always so many, else as many as the viewer wants. */
 export function useCursor<T>(
   key: Ref<QueryKey>, page: (cursor: string | undefined, limit: number) => Promise<Page<T>>, enabled: MaybeRefOrGetter<boolean> = true, fixed = 0,
+  often: number | false = false, // ms, after which the page that is shown is asked for again
 ) {
   const queries = useQueryClient()
   const limit = computed(() => fixed || size.value)
@@ -33,6 +34,7 @@ export function useCursor<T>(
   const query = useQuery(computed(() => ({
     ...asking(cursors.value.at(-1)),
     enabled: toValue(enabled),
+    refetchInterval: often,
     // while a page is turned what was there stays; when another list is asked for it goes
     placeholderData: (before: Page<T> | undefined, of?: { queryKey: QueryKey }) =>
       of && hashKey(of.queryKey.slice(0, -1)) === hashKey(key.value) ? before : undefined,

@@ -4,6 +4,7 @@ import { computed, type MaybeRefOrGetter, toValue } from 'vue'
 
 import { api, got, type Schema } from '@/api/client'
 
+import { everyPage } from './useCursor'
 import { usePlace } from './usePlace'
 
 export type Episode = Omit<Schema<'EpisodeView'>, 'place'>
@@ -15,13 +16,13 @@ export interface Shown {
 
 export const evidence = (id: string, key: string): string => `/v1/episodes/${encodeURIComponent(id)}/evidence/${key}`
 
-export function useLatestEpisodes(limit: number, camera?: MaybeRefOrGetter<string>, since?: MaybeRefOrGetter<number>) {
+export function useLatestEpisodes(limit: number, camera?: MaybeRefOrGetter<string>) {
   const place = usePlace()
   const query = useQuery({
     queryKey: computed(() => ['episodes', 'latest', place.filter ?? '', toValue(camera) ?? '', limit]),
     queryFn: async () =>
       (await got(api.GET('/v1/episodes', {
-        params: { query: { site: camera ? undefined : place.filter, camera: toValue(camera), since: toValue(since), limit } },
+        params: { query: { site: camera ? undefined : place.filter, camera: toValue(camera), limit } },
       }))).items,
     refetchInterval: 60_000,
   })
@@ -41,4 +42,17 @@ export function useLatestEpisodes(limit: number, camera?: MaybeRefOrGetter<strin
     return { episode, picture: best ? evidence(episode.id, best.key) : '', box: best?.box ?? [] }
   }))
   return { ...query, episodes }
+}
+
+/** Every one that began in a stretch, or went on into it, in front of a camera. */
+export function useBreaches(camera: MaybeRefOrGetter<string>, stretch: MaybeRefOrGetter<{ since: number; until: number }>) {
+  const LONG = 3_600e6 // µs before the stretch in which one may have begun
+  return useQuery({
+    queryKey: computed(() => ['episodes', 'latest', 'of', toValue(camera), toValue(stretch)]),
+    queryFn: () => {
+      const { since, until } = toValue(stretch)
+      const query = { camera: toValue(camera), since: Math.floor(since - LONG), until: Math.floor(until), limit: 500 }
+      return everyPage<Episode>((cursor) => got(api.GET('/v1/episodes', { params: { query: { ...query, cursor } } })))
+    },
+  })
 }

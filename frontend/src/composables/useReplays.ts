@@ -34,6 +34,15 @@ export function useReplays() {
   return { ...list, progressOf: (run: Replay): Progress => (isOver(run.state) ? run.progress : told.get(run.id) ?? run.progress) }
 }
 
+/** All runs that are done, whatever page of the list one looks at: those a run can be compared with. */
+export function useDoneReplays(site: Ref<string>) {
+  return useQuery({
+    queryKey: computed(() => ['replays', 'done', site.value]),
+    queryFn: () => everyPage<Replay>((cursor) => got(api.GET('/v1/replays', { params: { query: { site: site.value, state: 'done', limit: 500, cursor } } }))),
+    enabled: computed(() => site.value !== ''),
+  })
+}
+
 export function useReplayOptions(site: Ref<string>, wanted: Ref<boolean>) {
   return useQuery({
     queryKey: computed(() => ['replays', 'options', site.value]),

@@ -4,38 +4,46 @@ import { computed, type MaybeRefOrGetter, toValue } from 'vue'
 
 import { api, got, Problem, type Schema } from '@/api/client'
 
+import { type Page, useCursor } from './useCursor'
+
 export type Trajectory = Schema<'TrajectoryView'>
 
-/** The newest routes of a site, cut down to those over more than one camera when wished. */
+/** Routes of a site, the newest first. */
 export function useTrajectories(site: MaybeRefOrGetter<string | undefined>, enabled: MaybeRefOrGetter<boolean>) {
-  const query = useQuery({
-    queryKey: computed(() => ['trajectories', 'list', toValue(site) ?? '']),
-    queryFn: async () =>
-      // the client reads the API's pairs as lists of any length
-      (await got(api.GET('/v1/trajectories', { params: { query: { site: toValue(site) || undefined, limit: 60 } } }))).items as Trajectory[],
-    enabled: computed(() => toValue(enabled)),
-    refetchInterval: 10_000,
-  })
-  return { ...query, trajectories: computed<Trajectory[]>(() => query.data.value ?? []) }
+  return useCursor<Trajectory>(
+    computed(() => ['trajectories', 'list', toValue(site) ?? '']),
+    async (cursor, limit) => {
+      const page = await got(api.GET('/v1/trajectories', { params: { query: { site: toValue(site) || undefined, limit, cursor } } }))
+      return page as Page<Trajectory> // the client reads the API's pairs as lists of any length
+    },
+    enabled, 50, 10_000,
+  )
 }
 
+const begun = (id: string): number => Number(/@(\d+)/.exec(id)?.[1] ?? 0)
 const one = async (id: string) => (await got(api.GET('/v1/trajectories/{id}', { params: { path: { id } } }))) as Trajectory
 
-/** Those of one id; of a person (enrolled, or a visitor with what was merged) all of their routes. */
+const DRAWN = 100 // most routes of a person on a map, the newest
+const AT_ONCE = 6 // that the server is asked for
+
+/** That of one id; of a person (enrolled, or a visitor with what was merged) all of their routes, and how many there are. */
 export function useRoutes(chosen: MaybeRefOrGetter<{ kind: 'trajectory' | 'person'; id: string } | null>) {
   return useQuery({
     queryKey: computed(() => ['trajectories', toValue(chosen)?.kind ?? '', toValue(chosen)?.id ?? '']),
-    queryFn: async (): Promise<Trajectory[]> => {
+    queryFn: async (): Promise<{ routes: Trajectory[]; of: number }> => {
       const wish = toValue(chosen)
-      if (!wish) return []
-      if (wish.kind === 'trajectory') return [await one(wish.id)]
+      if (!wish) return { routes: [], of: 0 }
+      if (wish.kind === 'trajectory') return { routes: [await one(wish.id)], of: 1 }
       const path = { params: { path: { id: wish.id } } }
       const history = await got(api.GET('/v1/people/{id}/history', path)).catch((error: unknown) => {
         if (error instanceof Problem && (error.status === 404 || error.status === 403)) return got(api.GET('/v1/visitors/{id}', path))
         throw error
       })
-      const routes = await Promise.all(history.trajectories.slice(0, 20).map(one))
-      return routes.sort((a, b) => a.start - b.start)
+      // an id says when its route began: camera@µs#index
+      const ids = [...history.trajectories].sort((a, b) => begun(b) - begun(a)).slice(0, DRAWN)
+      const routes: Trajectory[] = []
+      for (let at = 0; at < ids.length; at += AT_ONCE) routes.push(...(await Promise.all(ids.slice(at, at + AT_ONCE).map(one))))
+      return { routes: routes.sort((a, b) => a.start - b.start), of: history.trajectories.length }
     },
     enabled: computed(() => toValue(chosen) !== null),
   })
