@@ -287,7 +287,8 @@ def _stays(session: Session, settings: Settings, subject: Subject, person: Perso
     if person.withdrawn:
         told.append(f"consent was taken back on {person.withdrawn:%Y-%m-%d}: what cameras had recognised until then is "
                     "no longer under the name; search for it by a photo, and name the tracks")
-    if unnamed := sorted(session.scalars(select(Site.id).where(Site.privacy == "pseudonymous"))):
+    theirs = [Site.id == person.site] if person.site else []  # of other sites nobody is told
+    if unnamed := sorted(session.scalars(select(Site.id).where(Site.privacy == "pseudonymous", *theirs))):
         told.append("nobody has a name at pseudonymous sites, so what their cameras saw is not under this one: search "
                     f"there by a photo, and name the tracks ({', '.join(unnamed[:20])})")
     for site in sorted({site for site, _ in subject.places} | {person.site}):
