@@ -115,7 +115,8 @@ class Settings(BaseSettings):
     face_pixels: float = Field(default=12.0, description="faces whose shorter side is less are not judged, pixels")
     track_gap: float = Field(default=2.5, description="seconds a track survives without a look")
 
-    # what clocks may be apart: as Kerberos takes them; one that nobody sets is as far off after half a year, at 2 s a day
+    # what clocks may be apart: as Kerberos takes them; one that nobody sets is as far off after half a year, at 2 s a
+    # day
     ahead: float = Field(default=300.0, gt=0, description="seconds by which what a message says may lie after the time "
                          "of its record; what is further ahead is refused")
 
