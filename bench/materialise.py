@@ -300,13 +300,13 @@ def kill(lives: Lives, verdict: Verdict, kills: int, chance: random.Random, turn
 
 
 def everything(settings: Settings) -> dict[str, list[str]]:
-    """What is in every table, in the picture store and among the vectors. Columns that say when a row was written or
-    that were made up for it are left out."""
+    """What is in every table, in the picture store and among the vectors. Columns that say when a row was written, or
+    when it was last seen that nothing is left to fold, or that were made up for it are left out."""
     engine = db.connect(settings, pool=2)
     found: dict[str, list[str]] = {}
     with engine.connect() as connection:
         for table in Base.metadata.sorted_tables:
-            columns = [column for column in table.columns if column.identity is None
+            columns = [column for column in table.columns if column.identity is None and column.name != "caught"
                        and not (column.default is not None and column.default.is_callable)
                        and "now" not in str(getattr(column.server_default, "arg", ""))]
             rows = connection.execute(select(*columns)) if columns else []

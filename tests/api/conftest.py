@@ -31,7 +31,7 @@ As = Callable[..., TestClient[Any]]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def recorded() -> Iterator[None]:
+def openapi_examples() -> Iterator[None]:
     """What is asked and answered becomes the examples of the OpenAPI document, where RECORD names their file."""
     if not (file := os.environ.get("RECORD")):
         yield
