@@ -39,7 +39,7 @@ it('asks for no breach where nothing is required', async () => {
 
 it('makes a rule one for some roles alone', async () => {
   const { draft, wrapper } = view([rule('gowns')])
-  wrapper.getComponent('[data-test=only-roles]').vm.$emit('update:modelValue', ['nurse'])
+  wrapper.findAllComponents({ name: 'ElSelect' }).find((one) => one.attributes('data-test') === 'only-roles')?.vm.$emit('update:modelValue', ['nurse'])
   await flushPromises()
   expect(draft.value.rules).toEqual([rule('gowns', { roles: ['nurse'] })])
 })

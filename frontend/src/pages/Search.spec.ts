@@ -13,12 +13,12 @@ const match = (n: number, chance: number) => ({
 })
 afterEach(() => vi.useRealTimers())
 
-async function view() {
+async function view(more: object = {}) {
   localStorage.clear()
   vi.useFakeTimers()
   const server = serve({
     'GET /v1/sites': { items: [], next: null }, 'GET /v1/cameras': { items: [], next: null }, 'GET /v1/plans': { items: [], next: null },
-    'POST /v1/search/upload': { faces: { width: 1, height: 1, faces: [] }, chosen: 0, searched: 900, matches: [match(1, 0.9), match(2, 0.58)], people: [] },
+    'POST /v1/search/upload': { faces: { width: 1, height: 1, faces: [] }, chosen: 0, searched: 900, matches: [match(1, 0.9), match(2, 0.58)], people: [], ...more },
   })
   loggedIn(['people.run', 'people.view', 'cameras.view'])
   const wrapper = shown(Search)
@@ -49,4 +49,11 @@ it('asks once for what is less likely, when the slider stands still', async () =
   await step('ArrowLeft', 1)
   await vi.advanceTimersByTimeAsync(500)
   expect(asked()).toEqual([0.5, 0.25])
+})
+
+it('says when there were more looks than were looked at', async () => {
+  const { wrapper } = await view()
+  expect(wrapper.find('[data-test=incomplete]').exists()).toBe(false)
+  const short = await view({ complete: false, reason: 'more than 16,384 looks', most: 16_384 })
+  expect(short.wrapper.get('[data-test=incomplete]').text()).toContain('more than 16,384 looks are as alike as you asked for')
 })
