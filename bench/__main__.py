@@ -153,7 +153,7 @@ def search(
     vectors: Annotated[int, typer.Option(min=1000, help="Faces in the collection.")] = 100_000,
     searches: Annotated[int, typer.Option(min=20, help="Of each kind.")] = 200,
 ) -> None:
-    """Time and recall of a search among the vectors of faces, in the embedded Milvus Lite.
+    """Time and recall of a search by a face over the API, among many vectors in the embedded Milvus Lite.
 
     Example: python -m bench search --vectors 20000 --searches 50
     """

@@ -67,7 +67,7 @@ def measure(settings: Settings, viewers: int, rate: float, seconds: float, repea
     reads: list[list[float]] = []
     events: list[list[float]] = []
     spent, errors, told, missed = [], 0, 0, 0
-    with _running(settings, say) as (url, tables, api):
+    with running(settings, say) as (url, tables, api):
         tokens = _fill(tables, viewers)
         for number in range(repeats):
             say(f"run {number + 1} of {repeats}")
@@ -103,8 +103,9 @@ class _Result(msgspec.Struct):
 
 
 @contextmanager
-def _running(settings: Settings, say: Callable[[str], None]) -> Iterator[tuple[str, Settings, Any]]:
-    """An API of its own on parts of its own; -> its address, settings that reach its tables, its process."""
+def running(settings: Settings, say: Callable[[str], None]) -> Iterator[tuple[str, Settings, Any]]:
+    """An API of its own on parts of its own; -> its address, settings that reach its tables and vectors, its process.
+    """
     with TemporaryDirectory(prefix="bench-") as temporary, ExitStack() as stack:
         folder = Path(temporary)
         data = folder / "data"
@@ -130,7 +131,8 @@ def _running(settings: Settings, say: Callable[[str], None]) -> Iterator[tuple[s
         api = system.spawn("api", [sys.executable, "-m", "cli.main", "api"], system.env)
         url = f"http://127.0.0.1:{system.env['MASKWATCH_PORT']}"
         wait(system, systems.READY, "an answer of the API", lambda: _answers(url))
-        yield url, Settings(data=data, database=address, log="warning"), api
+        yield url, Settings(data=data, database=address, vectors_port=vectors, log="warning",
+                            topic_prefix=system.settings.topic_prefix), api
 
 
 def _fill(settings: Settings, viewers: int) -> list[str]:

@@ -37,7 +37,7 @@ from pipeline.settings import Settings
 # each, fills it in two months, and the vectors are kept for one.
 PAGES = (1_000, 4_000, 16_384)
 TOGETHER = 3  # most alike looks of a visitor whose mean is judged, as when routes are joined
-JUDGED = 200  # visitors whose other looks are fetched at once: a longer filter costs more than another search
+JUDGED = 200  # visitors whose other looks are fetched at once: each costs, and often the first of them are enough
 BODY = uploads.MOST_BYTES + (64 << 10)  # bytes of a form
 BASE64 = uploads.MOST_BYTES * 4 // 3 + (64 << 10)  # bytes of JSON with a picture in it
 CameraId = Annotated[str, Meta(max_length=63, pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
