@@ -113,7 +113,7 @@ def test_a_photo_gets_its_verdict(tables: Settings, sessions: sessionmaker[Sessi
     assert phone.get(f"/v1/inspections/{id}/photos/{photo}/picture",
                      headers={"if-none-match": shown.headers["etag"]}).status_code == 304
     with sessions() as session:
-        assert session.scalar(select(func.count()).select_from(Audit).where(Audit.action == "photo.look")) == 1  # twice in an hour
+        assert session.scalar(select(func.count()).select_from(Audit).where(Audit.action == "photo.look")) == 1
         before = phone.get(f"/v1/inspections/{id}").json()
     list(rebuild(tables, sessions, Context(tables), FOLDS[0]))
     assert phone.get(f"/v1/inspections/{id}").json() == before
