@@ -7,13 +7,9 @@ from collections import deque
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from agents.lag import Look
-from api.tables.offsets import Offset
 from pipeline import topics
-from pipeline.settings import Settings
 
 KEPT = 3600.0  # seconds
 STEP = 15.0  # seconds of a moment that is told: the most that waited in it
@@ -97,17 +93,3 @@ def counts(look: Look, unfolded: dict[str, int] | None) -> dict[str, Count]:
     return {stage: Count(sum(written.get(topic, 0) for topic in those), sum(those.values()))
             for stage, those in waiting.items()}
 
-
-def unfolded(db: Session, settings: Settings, look: Look) -> dict[str, int]:
-    """What the tables do not hold yet: their offsets lie with them, not with the broker."""
-    from api.tables import FOLDS
-
-    names = {settings.topic_prefix + fold.topic: fold.topic for fold in FOLDS}
-    done = {(topic, partition): next_ for topic, partition, next_ in db.execute(
-        select(Offset.topic, Offset.partition, Offset.next).where(Offset.topic.in_(names)))}
-    left = dict.fromkeys(names.values(), 0)
-    for part, end in look.ends.items():
-        if part.topic in names:
-            there = max(done.get((part.topic, part.partition), 0), look.begins[part])
-            left[names[part.topic]] += max(0, end - there)
-    return left

@@ -50,7 +50,11 @@ class Stream(Collector):
         waiting = GaugeMetricFamily("maskwatch_waiting", "Records a stage has not read yet", labels=["stage"])
         for stage in report.stages:
             waiting.add_metric([stage.stage], stage.waiting)
+        if watch.unfolded is not None:
+            waiting.add_metric(["materialiser"], sum(watch.unfolded.values()))
         yield waiting
+        yield _gauge("maskwatch_tables_astray", "Partitions in which the tables are not where the topic is: it was "
+                     "made again, has lost its end, or expired before it was folded", len(watch.astray))
         up = GaugeMetricFamily("maskwatch_camera_up", "1 when the camera delivers", labels=["camera"])
         rate = GaugeMetricFamily("maskwatch_camera_analysed", "Pictures analysed a second", labels=["camera"])
         for camera in report.cameras:

@@ -18,10 +18,11 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from agents import broker
 from agents.lag import Lag, Look, Size, measure
-from api.backlog import Backlog, counts, unfolded
+from api.backlog import Backlog, counts
 from api.summary import CameraNow, CountsNow, EpisodeNow, LetterNow, SavingsNow, Summary
+from api.tables.offsets import behind
 from pipeline import capture, topics
-from pipeline.messages import BadMessage
+from pipeline.messages import BadMessage, ahead
 from pipeline.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -68,6 +69,8 @@ class Watch:
         self.settings = settings
         self.sessions = sessions  # of the tables, to know what they do not hold yet
         self.backlog = Backlog()
+        self.unfolded: dict[str, int] | None = None  # topic -> records that the tables do not hold yet; None: not known
+        self.astray: list[str] = []  # partitions in which the tables are not where the topic is, and why
         self.summary = Summary()
         self.look = Look((), (), {}, {})  # the newest; whoever asks within LOOK seconds gets the same
         self.unreadable = 0
@@ -162,17 +165,18 @@ class Watch:
             while not self._stopped.is_set():
                 self.look = measure(self.settings, client)
                 self.answered, self.fault = time.monotonic(), ""
-                self.backlog.add(time.time_ns() // 1000, counts(self.look, self._unfolded()))
+                self._compare()
+                self.backlog.add(time.time_ns() // 1000, counts(self.look, self.unfolded))
                 self._stopped.wait(LOOK)
 
-    def _unfolded(self) -> dict[str, int] | None:
+    def _compare(self) -> None:
         if self.sessions is None:
-            return None
+            return
         try:
             with self.sessions() as session:
-                return unfolded(session, self.settings, self.look)
+                self.unfolded, self.astray = behind(session, self.settings, self.look)
         except SQLAlchemyError:  # /ready says so
-            return None
+            self.unfolded, self.astray = None, []
 
     def _follow(self) -> None:
         with _consumer(self.settings) as consumer:
@@ -201,9 +205,12 @@ def fold(summary: Summary, settings: Settings, name: str, record: Any) -> bool:
         summary.remove(topic.name, (record.key or b"").decode(errors="replace"))
         return True
     try:
-        summary.fold(topic.decode(record.value))
+        message = topic.decode(record.value)
     except BadMessage:
         return False
+    if ahead(message, record.timestamp * 1000, settings.ahead):
+        return False
+    summary.fold(message)
     return True
 
 

@@ -20,6 +20,7 @@ from api.problems import Problem
 from api.ranges import LATEST, Camera, Since, Site, Until
 from api.tables import savings
 from api.tables.cameras import CameraRow, CameraState
+from api.tables.offsets import behind
 from api.tables.outbox import Outgoing
 from api.tables.savings import STRETCH, Saved
 from api.watch import Watch
@@ -45,6 +46,7 @@ class StageView(msgspec.Struct):
     waiting: int | None  # records it has not acknowledged; null: it acknowledges none (capture)
     seconds: float | None  # ago that the oldest of these was written, as far as is known; null: not looked at yet
     topics: list[TopicWaiting]
+    fault: str  # why the tables are not where a topic is: made again, or without its end; empty: they are
 
 
 class Holding(msgspec.Struct):
@@ -154,7 +156,7 @@ def stream(request: Request[Any, Any, Any], db: Db, who: By, settings: Config) -
     return StreamView(
         time.time_ns() // 1000, round(time.monotonic() - answered, 2), settings.bootstrap,
         [_stage(look, stage, watch.backlog.seconds(),
-                backlog.unfolded(db, settings, look) if stage == "materialiser" else None)
+                *((behind(db, settings, look)[0], "; ".join(watch.astray)) if stage == "materialiser" else (None, "")))
          for stage in ("capture", *topics.FLOW, "materialiser")],
         _workers(look, cameras), cameras, look.sizes,
         next((size.records for size in look.sizes if size.topic == "dead.letters"), 0),
@@ -162,12 +164,12 @@ def stream(request: Request[Any, Any, Any], db: Db, who: By, settings: Config) -
     )  # fmt: skip
 
 
-def _stage(look: Look, stage: str, seconds: dict[str, float], waiting: dict[str, int] | None) -> StageView:
+def _stage(look: Look, stage: str, seconds: dict[str, float], waiting: dict[str, int] | None, fault: str) -> StageView:
     group = next((group for group in look.groups if group.stage == stage), None)
     waiting = waiting if waiting is not None else group.waiting if group else {}
     return StageView(stage, len(group.members) if group else 0,
                      None if stage == "capture" else sum(waiting.values()), seconds.get(stage),
-                     [TopicWaiting(topic, records) for topic, records in waiting.items()])
+                     [TopicWaiting(topic, records) for topic, records in waiting.items()], fault)
 
 
 def _workers(look: Look, cameras: list[CaptureView]) -> list[WorkerView]:

@@ -27,8 +27,9 @@ async def health() -> dict[str, str]:
 @get("/ready", opt=needs(PUBLIC), sync_to_thread=True,
      summary="Whether broker and database answer, and what is decided gets through")
 def ready(request: Request[Any, Any, Any]) -> dict[str, str]:
-    """200 when broker and database answer, what was there has been read, and what people decided reaches the stream
-    (the outbox can send); else 503 and which of these is not so. Addresses and faults are for `system.view`."""
+    """200 when broker and database answer, what was there has been read, what people decided reaches the stream (the
+    outbox can send), and the tables are of the topics that the broker has; else 503 and which of these is not so.
+    Addresses and faults are for `system.view`."""
     watch: Watch = request.app.state.watch
     if not watch.alive:
         raise _not("no answer from the broker", f" at {watch.settings.bootstrap}: {watch.fault}", request)
@@ -42,6 +43,8 @@ def ready(request: Request[Any, Any, Any]) -> dict[str, str]:
     producer: Producer = request.app.state.producer
     if producer.fault:
         raise _not("the outbox cannot send", f": {producer.fault}", request)
+    if watch.astray:
+        raise _not("the tables are not where the topics are", f": {'; '.join(watch.astray)}", request)
     return {"status": "ok"}
 
 

@@ -9,7 +9,8 @@ from agents.lag import Look
 from api.db import Base, Stamp
 from pipeline.settings import Settings
 
-SETTLED = 5.0  # seconds: an offset that was moved since the broker was asked, or just before, may well be beyond it
+SETTLED = 5.0  # seconds: an offset that was moved since the broker was asked, or just before, may well be beyond it;
+# nobody moves one that is
 
 
 class Offset(Base):
@@ -47,9 +48,9 @@ def place(row: Offset | None, topic_id: str, begin: int, end: int) -> tuple[int,
     return row.next, ""
 
 
-def behind(session: Session, settings: Settings, look: Look, age: float) -> tuple[dict[str, int], list[str]]:
-    """Topic -> records that the tables do not hold yet, and each partition in which they are not where the topic is.
-    `age`: seconds since the broker said `look`."""
+def behind(session: Session, settings: Settings, look: Look) -> tuple[dict[str, int], list[str]]:
+    """Topic -> records that the tables do not hold yet, and each partition in which they are not where the topic is,
+    with why. For the latter `look` has to be what the broker said just now."""
     from api.tables import FOLDS
 
     names = {settings.topic_prefix + fold.topic: fold.topic for fold in FOLDS}
@@ -61,6 +62,6 @@ def behind(session: Session, settings: Settings, look: Look, age: float) -> tupl
             row, since = rows.get((part.topic, part.partition), (None, 0))
             at, why = place(row, look.ids.get(part.topic, ""), look.begins[part], end)
             waiting[names[part.topic]] += max(0, end - at)
-            if why and since > age + SETTLED:
+            if why and since > SETTLED:
                 astray.append(f"{names[part.topic]}[{part.partition}]: {why}")
     return waiting, astray

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
+import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,10 +15,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from agents import broker
+from agents.topics import admin
+from api import db
 from api.app import create_app
 from api.folds import Context, Told
 from api.tables.cameras import CameraState
+from api.tables.offsets import Offset
 from api.tables.savings import STRETCH, Saved, Savings, sums
+from infra.local import process
 from pipeline.messages import Camera, CameraStatus, Faces, Ledger, Source
 from pipeline.settings import Settings
 
@@ -76,6 +83,43 @@ def test_what_waits_who_works_and_what_cameras_deliver(tables: Settings, session
         assert as_("viewer").get(path).status_code == 403
     looks = {id(admin.app.state.watch.look) for _ in range(200) if admin.app.state.watch.look}
     assert len(looks) <= 2  # whoever asks gets the same look
+
+
+def test_tables_that_are_not_where_a_topic_is_are_seen_from_outside(
+    tables: Settings, sessions: sessionmaker[Session], as_: Any
+) -> None:
+    admin = as_("admin")
+
+    def seen() -> tuple[str, int, int, str]:
+        """Fault and waiting records of the materialiser, partitions astray, what /ready says."""
+        stage = admin.get("/v1/stream").json()["stages"][-1]
+        text = admin.get("/metrics").text
+        (waiting,) = re.findall(r'^maskwatch_waiting.stage="materialiser". (\d+)', text, re.M)
+        (astray,) = re.findall(r"^maskwatch_tables_astray (\d+)", text, re.M)
+        return stage["fault"], int(waiting), int(astray), admin.get("/ready").json().get("detail", "")
+
+    publish(tables, ("cameras", Camera("gate", (Source("rtsp://10.0.0.9/1"),))))
+    assert process.wait_for(lambda: admin.get("/ready").status_code == 200 and seen() == ("", 1, 0, ""), 30)
+    names = [broker.topic(tables, name) for name in ("cameras", "faces")]
+    with sessions() as session, session.begin():  # as if the materialiser had done so, long before
+        long_ago = db.now() - timedelta(hours=1)
+        session.add(Offset(topic=names[0], partition=3, next=7, topic_id=str(uuid.uuid4()), moved=long_ago))
+        session.add(Offset(topic=names[1], partition=2, next=5, topic_id=_id(tables, names[1]), moved=long_ago))
+    assert process.wait_for(lambda: seen()[2] == 2, 10)
+    fault, waiting, _, said = seen()
+    assert "cameras[3]: they are of another topic of this name" in fault
+    assert "faces[2]: they are at 5, of what they have the log holds no more than up to 0" in fault
+    assert waiting == 1
+    assert said.startswith("the tables are not where the topics are: ")
+    with folding(tables, sessions):  # which finds its place
+        assert process.wait_for(lambda: seen() == ("", 0, 0, ""), 30)
+    with sessions() as session:
+        assert set(session.scalars(select(Offset.topic_id).where(Offset.next > 0))) == {_id(tables, names[0])}
+
+
+def _id(settings: Settings, topic: str) -> str:
+    with admin(settings) as client:
+        return broker.ids(client.describe_topics([topic]))[topic]
 
 
 def test_nobody_waits_for_a_broker_that_is_away(database: str, tmp_path: Any) -> None:
