@@ -186,3 +186,16 @@ it('tells a busy server again, and shows what it refused also after the page was
     vi.useRealTimers()
   }
 })
+
+it('holds the newest messages of a room that is open all day, and what one goes back to', async () => {
+  const { chat, room } = await entered()
+  at(0).open()
+  for (let seq = 5; seq <= 1_000; seq++) at(0).says({ message: message(seq) })
+  expect(room.messages.length).toBeLessThanOrEqual(300)
+  expect([room.messages.at(-1)?.seq, room.older]).toEqual([1_000, true])
+  const first = room.messages[0]?.seq ?? 0
+  serve({ 'GET /v1/chat/rooms/site%3Aa/messages': { messages: [message(first - 1)], more: true, read: 4 } })
+  await chat.scrollBack(room)
+  for (let seq = 1_001; seq <= 1_200; seq++) at(0).says({ message: message(seq) })
+  expect([room.messages[0]?.seq, room.messages.at(-1)?.seq]).toEqual([first - 1, 1_200])
+})

@@ -18,6 +18,8 @@ export interface Said {
   mentions: string[]
   at: number // µs, when it was typed
   fault: string // why the server did not take it; empty: it is on its way
+  title?: string // what kind of problem that is
+  status?: number
 }
 export interface Room {
   name: string
@@ -27,6 +29,7 @@ export interface Room {
   joined: boolean
   loaded: boolean
   older: boolean // the server has earlier ones
+  back: boolean // somebody has gone back to earlier ones
   fault: unknown
 }
 interface Heard {
@@ -40,6 +43,7 @@ interface Heard {
 }
 
 const PAGE = 50
+const HELD = 300 // messages of a room, unless one goes back
 const FIRST_WAIT = 1_000 // ms before connecting again, doubled up to LAST_WAIT
 const LAST_WAIT = 15_000
 const BUSY = 5_000 // ms until a server that was busy is told again
@@ -150,6 +154,11 @@ export const useChat = defineStore('chat', () => {
     }
     const at = room.messages.findLastIndex((one) => one.seq < message.seq)
     room.messages.splice(at + 1, 0, message)
+    // a room that is open all day holds what one reads of it; whoever has gone back keeps that too
+    if (at + 2 === room.messages.length && !room.back && room.messages.length > HELD) {
+      room.messages.splice(0, PAGE)
+      room.older = true
+    }
   }
   function take(heard: Heard): void {
     if (heard.message) {
@@ -177,7 +186,7 @@ export const useChat = defineStore('chat', () => {
       const one = waiting.value.find((each) => each.id === id)
       if (!one) return
       if (status === 429 || status >= 500) return void setTimeout(() => waiting.value.includes(one) && pass(one), BUSY)
-      one.fault = detail || title
+      Object.assign(one, { fault: detail || title, title, status })
       noted(one)
     }
   }
@@ -186,7 +195,7 @@ export const useChat = defineStore('chat', () => {
   function enter(name: string): Room {
     let room = rooms.get(name)
     if (!room) {
-      rooms.set(name, { name, users: 0, messages: [], people: [], joined: false, loaded: false, older: false, fault: null })
+      rooms.set(name, { name, users: 0, messages: [], people: [], joined: false, loaded: false, older: false, back: false, fault: null })
       room = rooms.get(name) as Room // the reactive one
     }
     room.users += 1
@@ -219,6 +228,7 @@ export const useChat = defineStore('chat', () => {
     const before = room.messages[0]?.seq
     if (before === undefined) return
     const found = await got(api.GET('/v1/chat/rooms/{room}/messages', { params: { path: { room: room.name }, query: { limit: PAGE, before } } }))
+    room.back = true
     for (const message of found.messages) put(room, message)
     room.older = found.more
   }
