@@ -269,10 +269,11 @@ def trial(calm: Settings, harried: Settings, kills: int, seed: int = 1, sites: i
         verdict.different = differences(wanted, found)
         say("every fold once more, from the topics")
         for fold in FOLDS:
-            sessions, context = db.sessions(lives.engine), Context(harried)
+            sessions, emptied = db.sessions(lives.engine), Context(harried)
             with sessions() as session, session.begin():
-                fold.clear(session, context, 0)
-            for _ in materialiser.rebuild(harried, sessions, context, fold):
+                fold.clear(session, emptied, 0)
+                emptied.ready()
+            for _ in materialiser.rebuild(harried, sessions, Context(harried), fold):
                 pass
             same = not differences(wanted, everything(harried))
             (verdict.rebuilt if same else verdict.differs_rebuilt).append(fold.name)
