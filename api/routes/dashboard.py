@@ -25,7 +25,7 @@ OURS = ("v1", "schema", "metrics", "health", "ready")  # what begins so and is n
 # a worker from a blob is how a map is drawn, data: and blob: are pictures that the page makes itself
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:{tiles}; "
-    "media-src 'self' blob:; connect-src 'self' data: blob:{tiles}; worker-src 'self' blob:; object-src 'none'; "
+    "media-src 'self' blob:; connect-src 'self' data: blob:{tiles}{media}; worker-src 'self' blob:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 # whatever the machine's own table says of them
@@ -79,7 +79,8 @@ def _answer(request: Request[Any, Any, Any], settings: Settings, path: str) -> R
         "cache-control": "public, max-age=31536000, immutable" if path.startswith("assets/") else "no-cache",
     }
     if kind.startswith("text/html"):
-        headers["content-security-policy"] = POLICY.format(tiles=_host(settings.tiles))
+        headers["content-security-policy"] = POLICY.format(
+            tiles=_host(settings.tiles), media=_host(settings.mediamtx))
     if request.headers.get("if-none-match") == tag:
         return Response(b"", status_code=304, headers=headers)
     if small and "gzip" in request.headers.get("accept-encoding", ""):
@@ -96,8 +97,8 @@ def _read(file: Path, _changed: int) -> tuple[bytes, bytes, str, str]:
     return whole, gzip.compress(whole, 6) if text else b"", f'"{hashlib.sha256(whole).hexdigest()[:32]}"', kind
 
 
-def _host(tiles: str) -> str:
-    parts = urlsplit(tiles)
+def _host(address: str) -> str:
+    parts = urlsplit(address)
     return f" {parts.scheme}://{parts.netloc.replace('{s}', '*')}" if parts.netloc else ""
 
 

@@ -159,6 +159,7 @@ class Show:
         self.hub: Hub = connection.app.state.hub
         self.viewer: Viewer | None = None
         self.access: Access | None = None
+        self.boxes = False  # they were asked for, and might be had when it began
 
     async def open(self) -> Viewer:
         """The first source that shows something. Raises Ended."""
@@ -168,7 +169,7 @@ class Show:
         faults = []
         for number in access.order if self.source is None else (self.source,):
             try:
-                viewer = self.viewer = self.films.join(wanted(access.camera, number, self.jpeg))
+                viewer = self.viewer = self.films.join(wanted(access.camera, number, bool(self.jpeg)), self.jpeg)
             except Busy as error:
                 raise Ended(Fault("busy", str(error), 5.0)) from None
             try:
@@ -203,6 +204,8 @@ class Show:
             self.films.drop(self.id, lambda shown: _fits(shown, access.camera), fault)
             raise Ended(fault)
         self.access = access
+        if self.boxes:
+            self.viewer.show(access.boxes)
         return access
 
     async def guard(self) -> Fault:
@@ -262,6 +265,7 @@ class Reader(msgspec.Struct):
     path: Annotated[str, Meta(max_length=120, pattern=CLEAN)] = ""
     query: Annotated[str, Meta(max_length=2000, pattern=CLEAN)] = ""
     protocol: Annotated[str, Meta(max_length=40)] = ""
+    id: Annotated[str, Meta(max_length=64, pattern=CLEAN)] = ""  # of its session; empty: there is none yet
 
 
 @post("/mediamtx", opt=needs(PUBLIC), sync_to_thread=True, status_code=HTTP_204_NO_CONTENT,
@@ -275,6 +279,8 @@ def admit(db: Db, data: JSONBody[Reader]) -> None:
     who, row = mediamtx.holder(db, data.path, data.query), mediamtx.readable(db, data.path)
     if who is None or row is None or not who.may("cameras.view", row.site, row.id):
         raise refused
+    if data.id:
+        mediamtx.let_in(db, who, data.id)
     audit.write(db, who.id, "camera.watch", row.id, site=row.site, camera=row.id, by="mediamtx", path=data.path)
 
 
@@ -314,8 +320,8 @@ async def _play(socket: WebSocket[Any, Any, Any], show: Show, boxes: bool) -> Fa
             return None
         viewer = opening.result()
         assert show.access  # noqa: S101
-        viewer.boxes = boxes and show.access.boxes
-        if viewer.boxes:
+        viewer.boxes = show.boxes = boxes and show.access.boxes
+        if show.boxes:
             show.films.looks.want()
         sending, guarding = asyncio.create_task(_send(socket, viewer)), asyncio.create_task(show.guard())
         tasks += [sending, guarding]
@@ -330,7 +336,7 @@ async def _play(socket: WebSocket[Any, Any, Any], show: Show, boxes: bool) -> Fa
             raise error
         return viewer.fault
     finally:
-        if viewer is not None and viewer.boxes:
+        if show.boxes:
             show.films.looks.leave()
         for task in tasks:
             task.cancel()

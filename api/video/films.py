@@ -70,10 +70,10 @@ class Wanted:
     hidden: tuple[Outline, ...]
     loop: bool
     fps: float  # of the camera: how quickly a folder of images is played
-    jpeg: float = 0.0  # pictures a second as JPEGs; 0: fragmented MP4
+    jpeg: bool = False  # as JPEGs, as many as the quickest of its viewers asks for; else fragmented MP4
 
 
-def wanted(camera: Camera, source: int, jpeg: float = 0.0) -> Wanted:
+def wanted(camera: Camera, source: int, jpeg: bool = False) -> Wanted:
     return Wanted(camera.camera, source, camera.sources[source].url, camera.hidden, camera.loop, camera.fps, jpeg)
 
 
@@ -93,13 +93,16 @@ class Piece(msgspec.Struct, frozen=True):
     data: bytes
     key: bool
     clock: bytes = b""  # what to say before it: JSON; empty: nothing new
+    at: int = 0  # µs UTC at which it was taken; told of JPEGs only
 
 
 class Viewer:
     """One who watches. Its queue is bounded: who is too slow is skipped forward to a keyframe."""
 
-    def __init__(self, film: Film, newest: bool) -> None:
+    def __init__(self, film: Film, newest: bool, fps: float = 0.0) -> None:
         self.film = film
+        self.fps = fps  # most pictures a second; 0: all that there are
+        self._due = 0  # when the next one is, µs UTC
         self.facts: Facts | None = None
         self.fault: Fault | None = None
         self.skipped = 0  # pictures left out, not told yet
@@ -113,6 +116,8 @@ class Viewer:
         self.awake = time.monotonic()  # when it last took something
 
     def offer(self, piece: Piece) -> None:
+        if self.fps and not self._wants(piece.at):
+            return
         now = time.monotonic()
         if self._newest and self._queue:
             self._drop()
@@ -128,6 +133,14 @@ class Viewer:
         self._bytes += len(piece.data)
         self._ready.set()
 
+    def _wants(self, at: int) -> bool:
+        """Those nearest to an even grid, which need not be that of the reader."""
+        period = round(SECOND / self.fps)
+        if at + period // 2 < self._due:
+            return False
+        self._due = (self._due if at - self._due < period else at) + period
+        return True
+
     def _drop(self) -> None:
         self.skipped += len(self._queue)
         self._queue.clear()
@@ -136,6 +149,13 @@ class Viewer:
     def tell(self, text: bytes) -> None:
         self._texts.append(text)
         self._ready.set()
+
+    def show(self, boxes: bool) -> None:
+        """Whether boxes come from now on; those that wait are not shown when they may not be seen any more."""
+        if boxes != self.boxes:
+            self.boxes = boxes
+            self._texts.clear()
+            self.tell(msgspec.json.encode({"boxes": boxes}))
 
     def end(self, fault: Fault) -> None:
         """Nothing that waits is shown any more: what ended the film may be that it must not be seen."""
@@ -185,6 +205,7 @@ class Film:
         self.over = False
         self._follow = follow
         self._loop = asyncio.get_running_loop()
+        self._opened: Video | None = None
         self._kept: list[Piece] = []  # since the last keyframe
         self._bytes = 0
         self.stop = threading.Event()
@@ -192,18 +213,29 @@ class Film:
 
     # -- in the event loop --
 
-    def join(self) -> Viewer:
-        viewer = Viewer(self, bool(self.wanted.jpeg))
+    def join(self, fps: float = 0.0) -> Viewer:
+        """`fps`: of JPEGs, most a second."""
+        viewer = Viewer(self, self.wanted.jpeg, fps)
         if self.facts:
             viewer.begin(self.facts)
         for piece in self._kept:
             viewer.offer(piece)
         self.viewers.add(viewer)
+        self.paced()
         return viewer
+
+    def paced(self) -> None:
+        """Of JPEGs no more are decoded than the quickest viewer wants."""
+        if self.wanted.jpeg and self.viewers and self._opened is not None:
+            self._opened.pace(self._fps())
+
+    def _fps(self) -> float:
+        return max((viewer.fps for viewer in tuple(self.viewers)), default=JPEG_FPS) or JPEG_FPS
 
     def _begin(self, facts: Facts, init: bytes) -> None:
         self.facts, self.init = facts, init
-        self.films.facts[(self.wanted.url, bool(self.wanted.hidden))] = facts
+        if not self.wanted.jpeg:
+            self.films.facts[(self.wanted.url, bool(self.wanted.hidden))] = facts
         for viewer in self.viewers:
             viewer.begin(facts)
 
@@ -219,7 +251,8 @@ class Film:
                 self._kept = []  # without its keyframe the rest is of no use
         now = time.monotonic()
         for viewer in list(self.viewers):
-            if now - viewer.awake > ASLEEP:
+            if now - viewer.awake > ASLEEP:  # when it wakes it sees that it is over, and comes again
+                viewer.end(Fault("changed", f"expected pictures to be taken, none was for {ASLEEP:g} s", 0.0))
                 self.films.leave(viewer)
             else:
                 viewer.offer(piece)
@@ -260,10 +293,12 @@ class Film:
         wanted, settings = self.wanted, self.settings
         folder = video.kind(wanted.url) == "folder"
         width = JPEG_WIDTH if wanted.jpeg else settings.video_width
-        fps = wanted.fps if folder else wanted.jpeg or settings.video_fps
+        fps = wanted.fps if folder else self._fps() if wanted.jpeg else settings.video_fps
         with video.open(wanted.url, fps, width=width, loop=wanted.loop, stop=self.stop, timeouts=TIMEOUTS,
                         follow=self._follow) as opened:
             if wanted.jpeg:
+                self._opened = opened
+                self.paced()  # somebody may have joined meanwhile
                 self._photograph(opened)
             elif why := _unfit(opened, bool(wanted.hidden)):
                 self._encode(opened, why)
@@ -329,7 +364,7 @@ class Film:
                 self._say(self._begin, self.facts, b"")
             ok, jpeg = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
             if ok:
-                self._say(self._offer, Piece(jpeg.tobytes(), True, str(at).encode()))
+                self._say(self._offer, Piece(jpeg.tobytes(), True, str(at).encode(), at))
 
 
 def _unfit(opened: Video, hidden: bool) -> str:
@@ -426,8 +461,8 @@ class Films:
         self.looks = Looks(settings, self._look)
         self._failed: dict[Wanted, tuple[float, Fault]] = {}
 
-    def join(self, wanted: Wanted) -> Viewer:
-        """Look at its `facts` or `fault` when it has `begun`. Raises Busy."""
+    def join(self, wanted: Wanted, fps: float = 0.0) -> Viewer:
+        """Look at its `facts` or `fault` when it has `begun`. `fps`: of JPEGs, most a second. Raises Busy."""
         now = time.monotonic()
         self._failed = {key: (until, fault) for key, (until, fault) in self._failed.items() if until > now}
         film = self.films.get(wanted)
@@ -444,12 +479,15 @@ class Films:
                 raise Busy(f"expected at most {self.settings.video_readers} sources open for viewers")
             film = self.films[wanted] = Film(self, wanted, lambda: self.begun(wanted.camera, wanted.url))
             self.reading.add(film)
+            viewer = film.join(fps)
             film.thread.start()
-        return film.join()
+            return viewer
+        return film.join(fps)
 
     def leave(self, viewer: Viewer) -> None:
         film = viewer.film
         film.viewers.discard(viewer)
+        film.paced()
         if not film.viewers and not film.over:
             asyncio.get_running_loop().call_later(LINGER, self._idle, film)
 

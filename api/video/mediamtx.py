@@ -1,7 +1,8 @@
 """A MediaMTX beside the API: who may read what from it, and that nothing goes on there that may not be seen.
 
 It asks for each reader (`authMethod: http`): the page has a ticket of ours, which holds for one path and a few minutes.
-Cameras with privacy areas and cameras that are stopped are refused, and readers they have already are thrown out.
+Cameras with privacy areas and cameras that are stopped are refused. It asks once, so whoever reads what they may not
+read any more is thrown out: which login a session was let in for is kept for as long as it lasts.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import hashlib
 import hmac
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, quote
 
 import httpx2
 import structlog
-from sqlalchemy import select
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -23,6 +26,7 @@ from api import auth
 from api.db import now
 from api.permissions import Who
 from api.tables.cameras import CameraRow
+from api.tables.readers import Reader
 from api.tables.users import Login, User
 from pipeline.cameras import ID
 from pipeline.settings import Settings
@@ -30,6 +34,8 @@ from pipeline.settings import Settings
 log = structlog.get_logger()
 HOLDS = 300  # seconds that a ticket can be used: to connect, and to connect again
 LOOK = 1.0  # seconds between two looks at who reads what
+GONE = timedelta(hours=1)  # after which a session that is not there any more is forgotten: it may be about to begin
+WEBRTC = "webRTCSession"  # what MediaMTX calls a reader by WebRTC
 
 
 def path(camera: str, source: int) -> str:
@@ -54,14 +60,24 @@ def holder(db: Session, name: str, query: str) -> Who | None:
     if len(parts) != 3 or not parts[1].isascii() or not parts[1].isdigit() or len(parts[1]) > 12:
         return None
     id, until, mark = parts[0], int(parts[1]), parts[2]
-    found = db.execute(select(Login, User).join(User, User.id == Login.user).where(
-        Login.id == id[:36], Login.expires > now(), User.active)).first()
-    if found is None or until < time.time():
+    login = db.get(Login, id[:36])
+    if login is None or until < time.time():
         return None
-    login, user = found
     if not hmac.compare_digest(mark.encode(), _signed(login.digest, name, until).encode()):
         return None
-    return Who(user.id, user.name, login.id, auth.grants_of(db, user.id, now()))
+    return logged_in(db, login.id)
+
+
+def logged_in(db: Session, login: str) -> Who | None:
+    """Whose login it is, with the grants of now; None when it has ended."""
+    user = db.scalar(select(User).join(Login, Login.user == User.id).where(
+        Login.id == login, Login.expires > now(), User.active))
+    return Who(user.id, user.name, login, auth.grants_of(db, user.id, now())) if user else None
+
+
+def let_in(db: Session, who: Who, session: str) -> None:
+    """MediaMTX has opened a session for this login."""
+    db.execute(insert(Reader).values(session=session, login=who.login).on_conflict_do_nothing())
 
 
 def readable(db: Session, name: str) -> CameraRow | None:
@@ -97,27 +113,41 @@ class Door:
         with httpx2.Client(base_url=self.settings.mediamtx_api, timeout=5) as client:
             while not self._stop.wait(LOOK):
                 try:
-                    self._look(client)
+                    self.look(client)
                     said = ""
                 except (httpx2.HTTPError, SQLAlchemyError, ValueError) as error:
                     if str(error) != said:
                         log.warning("mediamtx cannot be watched over", error=str(error))
                     said = str(error)
 
-    def _look(self, client: httpx2.Client) -> None:
-        page, pages = 0, 1
+    def look(self, client: httpx2.Client) -> None:
+        """Once at everybody who reads."""
+        page, pages, there = 0, 1, set[str]()
         while page < pages:
             answer = client.get("/v3/paths/list", params={"itemsPerPage": 100, "page": page}).raise_for_status().json()
             with self.make() as db:
                 for each in answer.get("items", []):
-                    if each.get("readers") and readable(db, str(each.get("name", ""))) is None:
-                        self._out(client, each)
+                    name, readers = str(each.get("name", "")), each.get("readers") or ()
+                    row = readable(db, name) if readers else None
+                    for reader in readers:
+                        there.add(str(reader.get("id", ""))[:64])
+                        if not self._may(db, row, reader):
+                            self._out(client, name, reader)
             page, pages = page + 1, int(answer.get("pageCount", 1))
+        with self.make() as db, db.begin():
+            db.execute(delete(Reader).where(Reader.created < now() - GONE, Reader.session.not_in(there)))
 
-    def _out(self, client: httpx2.Client, of: dict[str, Any]) -> None:
-        for reader in of["readers"]:
-            kind = {"webRTCSession": "webrtcsessions", "rtspSession": "rtspsessions", "rtspsSession": "rtspssessions",
-                    "rtmpConn": "rtmpconns", "srtConn": "srtconns"}.get(reader.get("type", ""))
-            if kind:
-                client.post(f"/v3/{kind}/kick/{quote(str(reader.get('id', '')), safe='')}")
-                log.warning("reader thrown out of mediamtx", path=of.get("name"), kind=kind)
+    def _may(self, db: Session, row: CameraRow | None, reader: dict[str, Any]) -> bool:
+        """Whoever came in without our word, by another protocol or before we kept it, may not."""
+        known = db.get(Reader, str(reader.get("id", ""))[:64]) if reader.get("type") == WEBRTC else None
+        if row is None or known is None:
+            return False
+        who = logged_in(db, known.login)
+        return who is not None and who.may("cameras.view", row.site, row.id)
+
+    def _out(self, client: httpx2.Client, path: str, reader: dict[str, Any]) -> None:
+        kind = {WEBRTC: "webrtcsessions", "rtspSession": "rtspsessions", "rtspsSession": "rtspssessions",
+                "rtmpConn": "rtmpconns", "srtConn": "srtconns"}.get(reader.get("type", ""))
+        if kind:
+            client.post(f"/v3/{kind}/kick/{quote(str(reader.get('id', '')), safe='')}")
+            log.warning("reader thrown out of mediamtx", path=path, kind=kind)

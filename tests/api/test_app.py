@@ -132,7 +132,8 @@ def test_the_dashboard_is_served_at_every_address_that_is_not_the_apis(tmp_path:
     built = tmp_path / "dist"
     (built / "assets").mkdir(parents=True)
     (tmp_path / "secret").write_text("not ours to give")
-    settings = tables.model_copy(update={"dashboard": built, "tiles": "https://tiles.example/{z}/{x}/{y}.png"})
+    settings = tables.model_copy(update={"dashboard": built, "tiles": "https://tiles.example/{z}/{x}/{y}.png",
+                                          "mediamtx": "https://media.example:8889/"})
     with TestClient(create_app(settings), base_url="http://127.0.0.1:8000") as client:
         answer = client.get("/")
         assert (answer.status_code, "make dashboard" in answer.text) == (503, True)
@@ -144,6 +145,7 @@ def test_the_dashboard_is_served_at_every_address_that_is_not_the_apis(tmp_path:
         policy = first.headers["content-security-policy"]
         assert "script-src 'self';" in policy
         assert "img-src 'self' data: blob: https://tiles.example;" in policy
+        assert "connect-src 'self' data: blob: https://tiles.example https://media.example:8889;" in policy
         assert client.get("/", headers={"if-none-match": first.headers["etag"]}).status_code == 304
         script = client.get("/assets/index-1a.js")
         assert (script.text, script.headers["content-type"]) == ("export {}", "text/javascript; charset=utf-8")

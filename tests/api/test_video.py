@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import av
 import cv2
 import httpx
+import httpx2
 import msgspec
 import numpy as np
 import pytest
@@ -28,16 +29,16 @@ import websockets.sync.client
 from folding import publish
 from litestar.exceptions import WebSocketDisconnect
 from litestar.testing import TestClient
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session, sessionmaker
 from streaming import rtsp as rtsp
 
-from api import auth
+from api import auth, live
 from api.db import now
 from api.routes.video import _of, _whep
 from api.tables.audit import Audit
 from api.tables.cameras import CameraRow
-from api.tables.users import Grant
+from api.tables.users import Grant, Role, RolePermission
 from api.video import mp4
 from api.video.films import BEHIND_BYTES, Fault, Film, Films, Piece, Viewer, wanted
 from api.video.mediamtx import Door
@@ -281,6 +282,35 @@ async def test_a_slow_viewer_is_skipped_forward(tmp_path: Path) -> None:
     assert await viewer.next() == []
 
 
+async def test_jpegs_are_thinned_for_each_viewer_and_one_who_sleeps_is_told(tmp_path: Path) -> None:
+    """So that viewers who want different numbers of pictures share one reader; see also the JPEGs below."""
+    film = Film(Films(Settings(data=tmp_path)), wanted(Camera("gate", (Source("x"),)), 0, True), lambda: 0)
+    five, third, all_ = (film.join(fps) for fps in (5.0, 0.3, 10.0))
+    assert film._fps() == 10.0
+    came: dict[Viewer, list[int]] = {five: [], third: [], all_: []}
+    for at in range(0, 10_000_000, 100_000):
+        film._offer(Piece(b"", True, b"", 1_700_000_000_000_000 + at))
+        for viewer, times in came.items():
+            times += [piece.at for _, piece in viewer._queue]
+            viewer._queue.clear()
+    assert [len(times) for times in came.values()] == [50, 4, 100]
+    assert {b - a for a, b in itertools.pairwise(came[five])} == {200_000}
+    ragged = film.join(10.0)  # as a camera with 25 pictures a second gives ten
+    for at in itertools.accumulate([1_700_000_020_000_000, *[80_000, 120_000] * 20]):
+        film._offer(Piece(b"", True, b"", at))
+        assert [piece.at for _, piece in ragged._queue] == [at]
+    film.viewers.discard(ragged)
+    film.viewers.discard(all_)
+    assert film._fps() == 5.0
+    five.awake -= 31
+    film._offer(Piece(b"", True, b"", 1_700_000_030_000_000))
+    assert five not in film.viewers
+    assert five.fault is not None
+    assert five.fault.retry == 0.0
+    assert await five.next() == []  # whoever waits for it sees that it is over
+    assert third.fault is None
+
+
 # -- rights -----------------------------------------------------------------------------------------------------------
 
 
@@ -408,6 +438,12 @@ def test_jpegs_boxes_and_one_who_does_not_read(admin: TestClient[Any], as_: As, 
                 break
         assert 1.6 < came[-1][0] - came[0][0] < 2.6
         assert {(b - a) % 100 for (_, a), (_, b) in itertools.pairwise(came)} <= {4, 5, 6}
+        # who asks for more joins the same reader, which decodes more from then on
+        slow_one = jpegs(host, headers, "?fps=1")
+        next(slow_one)
+        quick = [number(picture) for _, picture in itertools.islice(jpegs(host, headers, "?fps=10"), 8)]
+        assert {(b - a) % 100 for a, b in itertools.pairwise(quick[2:])} <= {2, 3}
+        slow_one.close()
         # whoever does not read holds up nobody, and is ended by a change like everybody
         address = f"ws://{host}/v1/cameras/gate/video/stream"
         with websockets.sync.client.connect(address, additional_headers=headers, max_queue=1) as slow:
@@ -433,6 +469,22 @@ def test_jpegs_boxes_and_one_who_does_not_read(admin: TestClient[Any], as_: As, 
                     while time.monotonic() < until:  # what else was on its way
                         boxed.recv(timeout=5)
                     looks.clear()
+                # the right to see who wears what ends, the one to watch does not
+                user = viewer.get("/v1/me").json()["id"]
+                with admin.app.state.sessions() as db, db.begin():
+                    db.add(Role(name="eyes"))
+                    db.flush()
+                    db.add_all([RolePermission(role="eyes", permission="cameras.view"),
+                                Grant(user=user, role="eyes", site="hall")])
+                    db.execute(delete(Grant).where(Grant.user == user, Grant.role == "viewer"))
+                    live.tell(db, live.Event("grants.changed", {}, users=(user,)))
+                until = time.monotonic() + 10
+                while boxed.recv(timeout=5) != '{"boxes":false}':
+                    assert time.monotonic() < until
+                publish(tables, ("faces", sent))
+                until = time.monotonic() + 1
+                while time.monotonic() < until:
+                    assert "faces" not in str(boxed.recv(timeout=5))
             admin.put("/v1/cameras/gate/hidden", json={"areas": [SQUARE]})
             with pytest.raises(websockets.exceptions.ConnectionClosed) as over:
                 deque(iter(lambda: slow.recv(timeout=5), None))
@@ -461,7 +513,9 @@ def test_an_rtsp_camera(admin: TestClient[Any], rtsp: Callable[..., Any]) -> Non
 
 
 def test_mediamtx_asks_and_is_watched_over(admin: TestClient[Any], as_: As, tables: Settings) -> None:
+    """Whoever reads what they may not read any more is thrown out, and nobody else."""
     kicked: list[str] = []
+    readers: dict[str, list[str]] = {"gate-0": ["x", "y"], "yard-0": ["z"]}
 
     class Media(BaseHTTPRequestHandler):
         """As much of MediaMTX's control API as is used."""
@@ -470,12 +524,14 @@ def test_mediamtx_asks_and_is_watched_over(admin: TestClient[Any], as_: As, tabl
             pass
 
         def do_GET(self) -> None:
-            items = [{"name": name, "readers": [] if name in kicked else [{"type": "webRTCSession", "id": name}]}
-                     for name in ("gate-0", "yard-0")]
+            items = [{"name": name, "readers": [{"type": "webRTCSession", "id": id} for id in those]}
+                     for name, those in readers.items()]
             self._say(json.dumps({"pageCount": 1, "items": items}).encode())
 
         def do_POST(self) -> None:
             kicked.append(self.path.removeprefix("/v3/webrtcsessions/kick/"))
+            for those in readers.values():
+                those[:] = [id for id in those if id != kicked[-1]]
             self._say(b"{}")
 
         def _say(self, body: bytes) -> None:
@@ -506,17 +562,28 @@ def test_mediamtx_asks_and_is_watched_over(admin: TestClient[Any], as_: As, tabl
     for other in ({"path": "gate-1"}, {"path": "yard-0"}, {"action": "publish"}, {"protocol": "hls"}, {"query": ""},
                   {"query": asks["query"][:-1] + "x"}, {"query": "ticket=a.1.b"}, {"path": "nothing"}):
         assert asked(**other) == 401, other
+    other = as_("viewer", site="hall")
+    with make() as db:
+        second = auth.recognise(db, other.headers["authorization"][7:], tables)
+        assert second
+        theirs = _whep(db, own, _of(second, db.get_one(CameraRow, "gate")), 0).split("?")[1]
+    assert asked(query=theirs, id="y") == 204
     door = Door(own, make)
+    with closing(httpx2.Client(base_url=own.mediamtx_api)) as client:
+        door.look(client)
+        assert kicked == ["z"]  # whom nobody has let in
+        with make() as db, db.begin():
+            db.execute(delete(Grant).where(Grant.user == second.id))
+        door.look(client)
+        assert kicked == ["z", "y"]
+        readers["gate-0"].append("y2")
+        assert asked(query=theirs, id="y2") == 401  # nor do they come in again
+        door.look(client)
+        assert kicked == ["z", "y", "y2"]
     door.start()
-    time.sleep(1.5)
-    assert kicked == []
     admin.put("/v1/cameras/gate/hidden", json={"areas": [SQUARE]})
     assert asked() == 401
-    until = time.monotonic() + 5
-    while not kicked and time.monotonic() < until:
-        time.sleep(0.1)
-    assert kicked[:1] == ["gate-0"]
-    assert "yard-0" not in kicked
+    assert process.wait_for(lambda: kicked == ["z", "y", "y2", "x"], 5)
     with make() as db:
         assert _whep(db, own, _of(who, db.get_one(CameraRow, "gate")), 0) == ""
     door.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 import uuid
@@ -12,6 +13,7 @@ from urllib.parse import quote
 import psutil
 import pytest
 from browsing import Stack, entered
+from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
 pytestmark = [pytest.mark.kafka, pytest.mark.models, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -120,6 +122,13 @@ def test_a_face_is_searched_by_picture(page: Page, stack: Stack) -> None:
     first = tell(page, "chance").first.inner_text()
     assert float(first.strip("%").strip()) > 80
     expect(tell(page, "face").first).to_have_attribute("aria-pressed", "true")
+    # each is on the strip, and the one that is chosen there is chosen on the map and in the list
+    marks = tell(page, "strip").locator('[data-test="strip-mark"]')
+    expect(marks).to_have_count(tell(page, "match").count())
+    marks.last.click()
+    expect(marks.last).to_have_attribute("aria-pressed", "true")
+    expect(page.locator('[data-test="match"].chosen')).to_be_in_viewport()
+    expect(page.locator('[data-test^="found-"]').first).to_be_visible()
     page.get_by_role("button", name="Another picture").click()
     page.set_input_files("input[type=file]", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"no picture"})
     expect(page.get_by_text("Expected a JPEG, PNG or WebP picture, got text/plain")).to_be_visible()
@@ -256,3 +265,135 @@ def test_the_server_goes_and_comes_back(page: Page, stack: Stack) -> None:
     assert rows.count() >= 3
     page.unroute("**/v1/compliance/**")
     expect(tell(page, "old-notice")).to_have_count(0)
+
+
+def fits(page: Page) -> list[str]:
+    """What of the wall is out of the screen, or over something else."""
+    return list(page.evaluate("""() => {
+        const wrong = [], main = document.querySelector('main')
+        if (main.scrollHeight > main.clientHeight || main.scrollWidth > main.clientWidth) wrong.push('the page scrolls')
+        for (const tile of document.querySelectorAll('[data-test^="tile-"]')) {
+            const name = tile.dataset.test, here = tile.getBoundingClientRect()
+            if (here.bottom > innerHeight + 1 || here.right > innerWidth + 1) wrong.push(`${name} is out of the screen`)
+            const shown = [...(tile.querySelector('.bar')?.children ?? [])].filter((one) => one.offsetWidth)
+            const boxes = shown.map((one) => one.getBoundingClientRect()).sort((a, b) => a.left - b.left)
+            boxes.forEach((one, i) => {
+                if (one.right > here.right + 1) wrong.push(`${name}: a key is out of it`)
+                if (i && one.left < boxes[i - 1].right - 1) wrong.push(`${name}: a key lies over another`)
+            })
+        }
+        return wrong
+    }"""))
+
+
+@pytest.mark.parametrize("size", [{"width": 1280, "height": 800}, {"width": 820, "height": 1180}])
+def test_a_wall_fits_its_screen(page: Page, size: Any) -> None:
+    page.set_viewport_size(size)
+    page.goto("/live")
+    for many in (1, 4, 9, 16):
+        tell(page, f"size-{many}").click()
+        expect(page.locator('[data-test^="tile-"]')).to_have_count(many)
+        until(lambda: not fits(page), 10)
+    page.locator('[data-test="more"]').first.click()  # small tiles have their keys in a list
+    page.get_by_role("menuitem", name="Show it alone").click()
+    expect(page.locator('[data-test^="tile-"]')).to_have_count(1)
+    tell(page, "back").click()
+    expect(page.locator('[data-test^="tile-"]')).to_have_count(16)
+    tell(page, "wall").click()
+    expect(page.locator("nav.menu")).to_be_hidden()
+    expect(page.locator('[data-test^="tile-"]')).to_have_count(3)  # on a wall nobody chooses: no empty places
+    assert not fits(page)
+    tell(page, "leave-wall").click()
+    expect(page.locator("nav.menu")).to_be_visible()
+
+
+def test_a_link_leads_where_it_says(page: Page) -> None:
+    scrolled = "document.querySelector('main').scrollTop"
+    page.goto("/live")
+    tile = page.locator('[data-test^="tile-"]').filter(has=tell(page, "hour")).first
+    tile.locator('[data-test="hour"]').click()
+    expect(page).to_have_url(re.compile("/cameras/.*#hour$"))
+    until(lambda: page.evaluate("document.getElementById('hour')?.getBoundingClientRect().top ?? 1e9") < 200, 20)
+    far = page.evaluate(scrolled)
+    assert far > 100
+    page.get_by_role("link", name="Models").click()
+    expect(page.locator("main h1")).to_have_text("Models")
+    assert page.evaluate(scrolled) == 0  # another page begins at its top
+    page.go_back()
+    until(lambda: abs(page.evaluate(scrolled) - far) < 60, 20)  # and one that is gone back to, where it was left
+    page.goto("/map")
+    tell(page, "camera-demo-ward").click()
+    page.get_by_role("link", name="Live video", exact=True).last.click()
+    expect(page).to_have_url(re.compile("/live[?]camera=demo-ward"))
+    expect(page.locator('[data-test^="tile-"]')).to_have_count(1)
+    expect(page.locator("main h1")).to_contain_text("Ward door")
+
+
+def test_a_list_lies_under_its_box_on_a_wall_of_4k(page: Page) -> None:
+    page.set_viewport_size({"width": 3840, "height": 2160})
+    page.goto("/episodes")
+    box = page.locator(".el-select").filter(has=tell(page, "filter-camera")).or_(
+        page.locator('.el-select[data-test="filter-camera"]')).first
+    expect(box).to_be_visible()
+    assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") == 24
+    box.click()
+    option = page.get_by_role("option", name=re.compile("Ward door"))
+    expect(option).to_be_visible()
+
+    def lies_under() -> bool:
+        where = box.bounding_box()
+        drawn = page.locator(".el-select__popper:visible").bounding_box()
+        assert where
+        return bool(drawn) and 0 <= drawn["y"] - where["y"] - where["height"] <= 40 and (  # type: ignore[index]
+            abs(drawn["x"] - where["x"]) <= 40)  # type: ignore[index]
+
+    until(lies_under, 10)
+    option.click()
+    expect(page).to_have_url(re.compile("camera=demo-ward"))
+
+
+def test_a_privacy_area_is_drawn_and_black_from_then_on(page: Page, stack: Stack) -> None:
+    with stack.client() as client:
+        def shade(x: float, y: float) -> int:
+            answer = client.post("/v1/cameras/demo-ward/snapshot")
+            assert answer.status_code == 200, answer.text
+            seen = Image.open(io.BytesIO(answer.content)).convert("L")
+            return int(seen.getpixel((int(x * seen.width), int(y * seen.height))))
+
+        bright = shade(0.5, 0.35)
+        assert bright > 60
+        try:
+            page.goto("/map")
+            tell(page, "camera-demo-ward").click()
+            tell(page, "draw-hidden").click()
+            picture = tell(page, "draw-picture")
+            expect(picture.locator("image")).to_have_count(1)
+            box = picture.bounding_box()
+            assert box
+
+            def at(x: float, y: float) -> tuple[float, float]:
+                return box["x"] + x * box["width"], box["y"] + y * box["height"]  # type: ignore[index]
+
+            for corner in ((0.3, 0.2), (0.7, 0.2), (0.7, 0.3), (0.5, 0.9), (0.3, 0.6)):
+                page.mouse.click(*at(*corner))
+            corners = picture.locator("circle")
+            expect(corners).to_have_count(5)
+            corners.nth(3).dblclick()  # that one was a mistake
+            expect(corners).to_have_count(4)
+            page.mouse.move(*at(0.7, 0.3))  # and this one lies too high
+            page.mouse.down()
+            page.mouse.move(*at(0.7, 0.6), steps=4)
+            page.mouse.up()
+            tell(page, "undo").click()
+            tell(page, "redo").click()
+            tell(page, "save-drawing").click()
+            expect(picture).to_have_count(0)
+            (drawn,) = client.get("/v1/cameras/demo-ward").json()["hidden"]
+            assert [[round(value, 1) for value in corner] for corner in drawn] == [
+                [0.3, 0.2], [0.7, 0.2], [0.7, 0.6], [0.3, 0.6]]
+            until(lambda: shade(0.5, 0.35) < 12, 30)
+            assert shade(0.1, 0.35) > 30
+            page.goto("/live?camera=demo-ward")  # whoever watches is told why the film is another
+            expect(tell(page, "how")).to_contain_text("encoded anew: privacy areas", timeout=60_000)
+        finally:
+            assert client.put("/v1/cameras/demo-ward/hidden", json={"areas": []}).status_code == 200

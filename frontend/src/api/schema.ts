@@ -49,8 +49,9 @@ export interface paths {
         };
         /**
          * Whether broker and database answer, and what is decided gets through
-         * @description 200 when broker and database answer, what was there has been read, and what people decided reaches the stream
-         *     (the outbox can send); else 503 and which of these is not so. Addresses and faults are for `system.view`.
+         * @description 200 when broker and database answer, what was there has been read, what people decided reaches the stream (the
+         *     outbox can send), and the tables are of the topics that the broker has; else 503 and which of these is not so.
+         *     Addresses and faults are for `system.view`.
          */
         get: operations["ReadyReady"];
         put?: never;
@@ -421,7 +422,8 @@ export interface paths {
         /**
          * Draw the privacy areas
          * @description They are black in every picture taken from now on, before it goes anywhere. Pictures from before keep what they
-         *     show on their topics until their retention ends; footage is shown without it.
+         *     show on their topics until their retention ends; footage is shown without it. Other cameras with the same address
+         *     get them too, and lose what is taken away here; 409 when one of those is not one's own to change.
          */
         put: operations["V1CamerasHiddenHide"];
         post?: never;
@@ -604,6 +606,7 @@ export interface paths {
         /**
          * Try an address first
          * @description Takes one picture, within ten seconds. An address that cannot be watched is answered with `ok: false` and why.
+         *     Privacy areas of cameras that have it, at whatever site, are black in the picture.
          */
         post: operations["V1CamerasTestTryAddress"];
         delete?: never;
@@ -5244,6 +5247,8 @@ export interface components {
             /** @default  */
             action?: string;
             /** @default  */
+            id?: string;
+            /** @default  */
             path?: string;
             /** @default  */
             protocol?: string;
@@ -5880,6 +5885,7 @@ export interface components {
         };
         /** StageView */
         StageView: {
+            fault: string;
             seconds: number | null;
             stage: string;
             topics: components["schemas"]["TopicWaiting"][];

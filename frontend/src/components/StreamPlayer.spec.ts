@@ -70,6 +70,67 @@ describe('StreamPlayer', () => {
     expect(Socket.all[1]?.closed).toBe(true)
   })
 
+  it('plays by WebRTC from the media server where no boxes are drawn, and as the stream when that fails', async () => {
+    vi.stubGlobal('MediaSource', class { static isTypeSupported = () => true })
+    class Peer {
+      static all: Peer[] = []
+      iceGatheringState = 'complete'
+      connectionState = 'new'
+      localDescription = { sdp: 'offer' }
+      onconnectionstatechange: ((event: Event) => void) | null = null
+      ontrack: ((event: object) => void) | null = null
+      close = vi.fn()
+      addTransceiver = vi.fn()
+      setLocalDescription = vi.fn(() => Promise.resolve())
+      createOffer = vi.fn(() => Promise.resolve({}))
+      constructor() {
+        Peer.all.push(this)
+      }
+      setRemoteDescription = vi.fn(({ sdp }: { sdp: string }) => {
+        expect(sdp).toBe('answer')
+        this.ontrack?.({ streams: ['the picture'], track: null })
+        this.becomes('connected')
+        return Promise.resolve()
+      })
+      becomes(state: string): void {
+        this.connectionState = state
+        this.onconnectionstatechange?.(new Event('x'))
+      }
+    }
+    vi.stubGlobal('RTCPeerConnection', Peer)
+    const source = { source: 0, kind: 'main', width: 640, first: true, stream: '', mjpeg: '', mime: null, transcoded: null, why: null }
+    const asked: string[] = []
+    const media = 'https://media.example/gate-0/whep?ticket=t'
+    vi.stubGlobal('fetch', async (request: Request | string, more?: RequestInit) => {
+      const [method, url] = typeof request === 'string' ? [more?.method, request] : [request.method, request.url]
+      asked.push(`${method} ${url.replace(location.origin, '')}`)
+      if (url === media) return new Response('answer', { status: 201, headers: { location: '/gate-0/whep/secret' } })
+      if (method === 'DELETE') return new Response('')
+      return Response.json({ camera: 'gate', running: true, hidden: 0, boxes: true, sources: [{ ...source, whep: media }] })
+    })
+    const wrapper = shown(StreamPlayer, { props: { camera: 'gate', label: 'Gate', boxes: false } })
+    await vi.waitFor(() => expect(wrapper.find('video').element.srcObject).toBe('the picture'))
+    await flushPromises()
+    expect(asked).toEqual(['GET /v1/cameras/gate/video', `POST ${media}`])
+    expect(Socket.all).toHaveLength(0)
+    await wrapper.find('video').trigger('playing')
+    expect(wrapper.attributes('data-phase')).toBe('playing')
+
+    // thrown out, or the server is gone: the stream says why, or goes on
+    Peer.all[0]?.becomes('failed')
+    await vi.waitFor(() => expect(Socket.all).toHaveLength(1))
+    expect(wrapper.find('video').element.srcObject).toBeNull()
+    expect(asked.at(-1)).toBe('DELETE https://media.example/gate-0/whep/secret')
+    expect(new URL(Socket.all[0]?.url ?? '').search).toBe('?boxes=false')
+
+    // with boxes it is the stream at once: they are timed by it
+    await wrapper.setProps({ boxes: true })
+    await flushPromises()
+    expect(Socket.all).toHaveLength(2)
+    expect(asked).toHaveLength(3)
+    wrapper.unmount()
+  })
+
   it('does not ask again where it may not watch', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     vi.stubGlobal('MediaSource', class { static isTypeSupported = () => true })

@@ -7,7 +7,7 @@ import { api, got, type Schema } from '@/api/client'
 import { useCursor } from './useCursor'
 
 export type Kept = Schema<'KeptFor'>
-export type KeptKind = 'pictures' | 'vectors' | 'sightings' | 'recognised' | 'trajectories' | 'episodes' | 'replays' | 'inspections' | 'chat' | 'audit'
+export type KeptKind = 'pictures' | 'vectors' | 'sightings' | 'recognised' | 'trajectories' | 'episodes' | 'replays' | 'inspections' | 'chat' | 'alerts' | 'requests' | 'audit'
 
 export function useModels() {
   return useQuery({ queryKey: ['models', 'list'], queryFn: async () => (await got(api.GET('/v1/models'))).models, staleTime: 300_000 })

@@ -1,7 +1,9 @@
-// Live video of a camera: WebSocket -> Media Source Extensions, kept at the live edge, connected anew when it breaks.
+// Live video of a camera: WebSocket -> Media Source Extensions, kept at the live edge, connected anew when it breaks; where
+// there is a media server and nothing is to be drawn upon the picture, WebRTC from that.
 import { onScopeDispose, reactive, type ShallowRef, watch } from 'vue'
 
-import { socketAddress } from '@/api/client'
+import { api, got, socketAddress } from '@/api/client'
+import { whep } from '@/api/whep'
 
 import { useSession } from './useSession'
 
@@ -63,7 +65,11 @@ export function useVideo(video: Readonly<ShallowRef<HTMLVideoElement | null>>, w
     hidden: 0,
     boxes: false,
     fallback: !canStream(), // this browser cannot play what comes
+    direct: false, // from the media server, not through ours
   })
+  let ends: (() => void) | null = null // of what comes from the media server
+  let indirect = false // it has failed: this camera comes through our server
+  let turn = 0 // how often it was opened or closed
   let socket: WebSocket | null = null
   let media: MediaSource | null = null
   let buffer: SourceBuffer | null = null
@@ -154,6 +160,9 @@ export function useVideo(video: Readonly<ShallowRef<HTMLVideoElement | null>>, w
       const at = message.at
       looks.push({ at, faces: message.faces })
       looks = looks.filter((one) => one.at > at - LOOKS)
+    } else if (message.boxes === false) {
+      looks = [] // the right to them has ended
+      state.boxes = false
     } else if (message.skipped) {
       state.skipped += message.skipped
     } else if (message.error) {
@@ -163,8 +172,37 @@ export function useVideo(video: Readonly<ShallowRef<HTMLVideoElement | null>>, w
 
   function open(): void {
     close('opening')
-    const { camera, source, boxes, on } = wanted()
+    const { camera, boxes, on } = wanted()
     if (!on || !camera || !video.value || state.fallback) return void (state.phase = 'off')
+    if (boxes || indirect || typeof RTCPeerConnection === 'undefined') stream()
+    else void direct(video.value, turn)
+  }
+  /** By WebRTC from the media server; where that is not to be had, as the stream. */
+  async function direct(player: HTMLVideoElement, mine: number): Promise<void> {
+    const { camera, source } = wanted()
+    const fallen = (): void => {
+      if (mine !== turn) return
+      indirect = true
+      open()
+    }
+    try {
+      const told = await got(api.GET('/v1/cameras/{camera}/video', { params: { path: { camera } } }))
+      const one = told.sources.find((each) => (source === null ? each.first : each.source === source))
+      if (!told.running || told.hidden || !one?.whep) throw new Error('expected an address at the media server, got none')
+      if (mine !== turn) return
+      const end = await whep(one.whep, (picture) => {
+        if (mine === turn) player.srcObject = picture
+      }, fallen)
+      if (mine !== turn) return end()
+      ends = end
+      Object.assign(state, { direct: true, source: one.source, transcoded: false, why: '', hidden: 0, boxes: false })
+      again = setTimeout(() => { if (state.phase === 'opening') fallen() }, 8_000) // connected, and no picture
+    } catch {
+      fallen()
+    }
+  }
+  function stream(): void {
+    const { camera, source, boxes } = wanted()
     const query = new URLSearchParams({ boxes: String(boxes), ...(source === null ? {} : { source: String(source) }) })
     const mine = (socket = new WebSocket(socketAddress(`/v1/cameras/${encodeURIComponent(camera)}/video/stream?${query}`)))
     mine.binaryType = 'arraybuffer'
@@ -194,6 +232,11 @@ export function useVideo(video: Readonly<ShallowRef<HTMLVideoElement | null>>, w
   }
   function close(phase: typeof state.phase): void {
     clearTimeout(again)
+    turn += 1
+    ends?.()
+    ends = null
+    if (video.value?.srcObject) video.value.srcObject = null
+    state.direct = false
     const old = socket
     socket = null
     told = null
@@ -215,7 +258,10 @@ export function useVideo(video: Readonly<ShallowRef<HTMLVideoElement | null>>, w
     if (before && video.value && JSON.stringify(now) === JSON.stringify(before) && state.phase !== 'off') return
     tries = 0
     // another camera, another kind of film: what could not be played of the one before says nothing of this one
-    if (now.camera !== before?.camera || now.source !== before?.source) Object.assign(state, { fallback: !canStream(), skipped: 0 })
+    if (now.camera !== before?.camera || now.source !== before?.source) {
+      Object.assign(state, { fallback: !canStream(), skipped: 0 })
+      indirect = false
+    }
     open()
   }, { immediate: true, flush: 'post' })
   onScopeDispose(() => {
