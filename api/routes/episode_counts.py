@@ -53,7 +53,8 @@ class Spot(msgspec.Struct):
 def seen_by(scope: Scope, last: bool) -> ColumnElement[Any]:
     """The first camera of an episode that the scope shows, or the last."""
     camera = func.unnest(EpisodeRow.cameras).table_valued("id", with_ordinality="n", name="camera").render_derived()
-    return (select(camera.c.id).where(scope.where(EpisodeRow.site, camera.c.id))
+    shown = scope.where(EpisodeRow.site, camera.c.id)  # type: ignore[arg-type]  # a column of the list, not of a table
+    return (select(camera.c.id).where(shown)
             .order_by(camera.c.n.desc() if last else camera.c.n).limit(1).scalar_subquery())
 
 
