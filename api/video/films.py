@@ -136,7 +136,7 @@ class Viewer:
     def _wants(self, at: int) -> bool:
         """Those nearest to an even grid, which need not be that of the reader."""
         period = round(SECOND / self.fps)
-        if at + period // 2 < self._due:
+        if at + period // 2 <= self._due:
             return False
         self._due = (self._due if at - self._due < period else at) + period
         return True
