@@ -45,7 +45,8 @@ export const routes: RouteRecordRaw[] = [
 // What scrolls is <main>, not the window: a page opens at its top, one that is gone back to where it was left, and one
 // with a #name there, once what was asked for has come.
 const left = new Map<string, number>() // address -> how far down
-const PATIENCE = 5_000 // ms
+const PATIENCE = 8_000 // ms
+const NEAR = 80 // px below the upper edge
 function within(main: Element, done: () => boolean): void {
   if (done()) return
   const stop = new AbortController()
@@ -67,11 +68,13 @@ export const router = createRouter({
       const far = left.get(to.fullPath) ?? 0
       within(main, () => (main.scrollTo(0, far), main.scrollTop >= far - 1 || router.currentRoute.value.fullPath !== to.fullPath))
     } else if (to.hash) {
+      // there for good only when it stands at the top: what is below it may be on its way still, and the page too short
       within(main, () => {
         const there = document.getElementById(to.hash.slice(1))
+        if (router.currentRoute.value.fullPath !== to.fullPath) return true
+        if (there && document.activeElement !== there) there.focus({ preventScroll: true })
         there?.scrollIntoView()
-        there?.focus({ preventScroll: true })
-        return there !== null || router.currentRoute.value.fullPath !== to.fullPath
+        return there !== null && there.getBoundingClientRect().top - main.getBoundingClientRect().top < NEAR
       })
     } else if (to.name !== from.name) {
       main.scrollTo(0, 0)
