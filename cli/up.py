@@ -34,6 +34,7 @@ def up(
     Example: maskwatch up --demo
     """
     from rich.console import Console
+    from rich.markup import escape
 
     from pipeline.settings import Settings
 
@@ -56,8 +57,10 @@ def up(
                 all_.watch()
             except (Told, KeyboardInterrupt):
                 console.print("stopping")
+    except (Told, KeyboardInterrupt):  # before there was anything to stop
+        pass
     except (Refused, BrokerError, PostgresError, JarError, TopicsRefused, KafkaError, OSError) as error:
-        console.print(f"[red]failed:[/red] {error}", soft_wrap=True)
+        console.print(f"[red]failed:[/red] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
     console.print("all stopped")
 
@@ -118,11 +121,12 @@ def _start(all_: Supervisor, settings: Settings, console: Console, demo: bool, w
         page = all_.start("api", [*US, "api"], env)
         _answering(settings, page)
         done.append(f"http://{settings.host}:{settings.port}")
+    from rich.markup import escape
+
     several = f"{workers} workers" if workers > 1 else "1 worker"
-    console.print(
-        f"[bold]ready:[/bold] http://{settings.host}:{settings.port} · {several} · {_first_login(settings)}"
-        f"logs in {settings.data / 'logs'} · Ctrl-C stops all"
-    )
+    told = f"http://{settings.host}:{settings.port} · {several} · {_first_login(settings)}logs in " \
+           f"{settings.data / 'logs'} · Ctrl-C stops all"
+    console.print(f"[bold]ready:[/bold] {escape(told)}")
     all_.write(state="ready", url=f"http://{settings.host}:{settings.port}")
 
 
@@ -137,10 +141,13 @@ def _first_login(settings: Settings) -> str:
 @contextmanager
 def _step(console: Console, what: str) -> Iterator[list[str]]:
     """A line per step: what it is while it runs, then what came of it and how long it took."""
+    from rich.markup import escape
+
     begun, done = time.monotonic(), list[str]()
     with console.status(what):
         yield done
-    console.print(f"[green]✓[/green] {what}: {' '.join(done)} ({time.monotonic() - begun:.1f} s)", soft_wrap=True)
+    console.print(f"[green]✓[/green] {what}: {escape(' '.join(done))} ({time.monotonic() - begun:.1f} s)",
+                  soft_wrap=True)
 
 
 def _task(all_: Supervisor, command: list[str], env: dict[str, str], console: Console, what: str) -> None:
@@ -213,7 +220,7 @@ def _answering(settings: Settings, page: object, timeout: float = 30.0) -> None:
 
 
 def _detached(settings: Settings, console: Console, demo: bool, workers: int) -> None:
-    import json
+    import signal
 
     from infra.local import process
 
@@ -228,6 +235,8 @@ def _detached(settings: Settings, console: Console, demo: bool, workers: int) ->
         )
         raise typer.Exit(1)
     command = [*US, "up", "--workers", str(workers), *(["--demo"] if demo else [])]
+    # who is told to stop while it waits takes back what it has begun
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with log.open("wb") as output:
         running = process.spawn(command, output, detach=True)
     shown = 0
@@ -239,11 +248,10 @@ def _detached(settings: Settings, console: Console, demo: bool, workers: int) ->
             sys.stderr.flush()
             if running.poll() is not None:
                 raise typer.Exit(running.returncode or 1)
-            try:
-                if json.loads(pid_file.read_text()).get("state") == "ready":
-                    break
-            except (OSError, ValueError):
-                pass
+            # what one that was killed has left there says nothing of this one
+            found = process.recall(pid_file)
+            if found and found[0].pid == running.pid and found[1].get("state") == "ready":
+                break
             time.sleep(0.3)
     except KeyboardInterrupt:
         process.stop(running, 40)
@@ -311,6 +319,7 @@ def status(
 def _print_status(report: dict[str, object], console: Console) -> None:
     from typing import Any, cast
 
+    from rich.markup import escape
     from rich.table import Table
 
     def table(*columns: str) -> Table:
@@ -319,14 +328,14 @@ def _print_status(report: dict[str, object], console: Console) -> None:
     here = cast("dict[str, Any] | None", report["up"])
     if here:
         names = ", ".join(f"{name} {pid}" for name, pid in here["processes"].items())
-        console.print(f"up: pid {here['pid']}, {here['state']}: {names}", soft_wrap=True)
+        console.print(f"up: pid {here['pid']}, {here['state']}: {names}", soft_wrap=True, markup=False)
     else:
         console.print("up: not running on this data folder")
     if report.get("error"):
         console.print(f"broker: {report['error']}", soft_wrap=True, markup=False)
         return
     found = cast("dict[str, Any]", report)
-    console.print(f"broker: {found['broker']}\n", soft_wrap=True)
+    console.print(f"broker: {found['broker']}\n", soft_wrap=True, markup=False)
     topics = table("topic", "partitions", "records")
     for each in found["topics"]:
         topics.add_row(each["topic"], str(each["partitions"]), f"{each['records']:,}")
@@ -342,7 +351,7 @@ def _print_status(report: dict[str, object], console: Console) -> None:
             f"{each['fps_analysed']:.1f}",
             str(each["dropped"]),
             f"{each['age']:.0f} s",
-            each["error"],
+            escape(each["error"]),
         )
     console.print(topics)
     console.print()

@@ -1,7 +1,7 @@
 """The tables' history: brings a database to what `api/tables/` says, and writes the next step of it.
 
-`python -m api.migrations NAME` compares the tables with the newest migration and writes what is missing; with
-`--first` it writes versions/0001_tables.py anew, which is right only as long as nobody has a database with it.
+`python -m api.migrations NAME` compares the tables with the newest migration and writes what is missing. A migration
+that somebody may have in a database is never changed: there it would not run again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -60,25 +61,49 @@ def _script() -> ScriptDirectory:
     return ScriptDirectory(str(FOLDER), version_locations=[str(VERSIONS)])
 
 
-def differences(engine: Engine) -> list[object]:
+# What is to be done about tables that no released version has made.
+MEND = ("They were made by a version under development. Either begin with an empty database (`maskwatch down`, then "
+        "move `postgres` out of the data folder, or name another MASKWATCH_DATABASE): what the topics still hold is "
+        "folded again, what people wrote is not in it. Or add by hand what is named, then `maskwatch migrate`")
+# Without these the code cannot work; what else differs (an index, a table of somebody's own) does no harm.
+NEEDED = ("add_table", "add_column", "remove_column", "modify_type", "modify_nullable")
+
+
+def lacking(engine: Engine) -> list[str]:
+    """In words, what stands between the tables as they are and the code, although each migration has run: they were
+    made by a version under development, whose migrations were others."""
+    found = []
+    for kind, *what in differences(engine):
+        if kind == "add_table":
+            found.append(f"no table {what[0].name}")
+        elif kind == "add_column":
+            found.append(f"no column {what[1]}.{what[2].name}")
+        elif kind == "remove_column":
+            if not what[2].nullable and what[2].server_default is None:
+                found.append(f"a column {what[1]}.{what[2].name} that nobody fills")
+        elif kind in NEEDED:
+            found.append(f"{what[1]}.{what[2]} is {what[-2]}, not {what[-1]}")
+    return sorted(found)
+
+
+def differences(engine: Engine) -> list[tuple[Any, ...]]:
     """What the tables of the code have that the database does not, and the other way."""
     import api.tables
     from api.db import Base
 
     assert api.tables  # noqa: S101
     with engine.connect() as connection:
-        return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}),
-                                     Base.metadata))
+        told = compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata)
+    # what is different about one column comes in a list of its own
+    return [each for one in told for each in (one if isinstance(one, list) else [one])]
 
 
-def write(engine: Engine, name: str, first: bool = False) -> Path:
+def write(engine: Engine, name: str) -> Path:
     """The next migration, put in place whole; `engine` has an empty database."""
     with tempfile.TemporaryDirectory() as folder, engine.begin() as connection:
-        if not first:
-            shutil.copytree(VERSIONS, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(VERSIONS, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         made, number = config(connection, Path(folder)), f"{len(list(Path(folder).glob('[0-9]*.py'))) + 1:04}"
-        if not first:
-            command.upgrade(made, "head")
+        command.upgrade(made, "head")
         command.revision(made, name, autogenerate=True, rev_id=number)
         (new,) = Path(folder).glob(f"{number}_*.py")
         for words in (["check", "--fix", "--ignore=E501"], ["format"]):

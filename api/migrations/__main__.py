@@ -18,7 +18,7 @@ with tempfile.TemporaryDirectory() as folder:
     server = Postgres(Path(folder)).start().ready()
     try:
         engine = create_engine(server.url)
-        path = migrations.write(engine, name[0] if name else "tables", first="--first" in sys.argv)
+        path = migrations.write(engine, name[0] if name else "tables")
         engine.dispose()
     finally:
         server.stop()

@@ -22,7 +22,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from _database(settings)
     yield from _vectors(settings)
     yield _pictures(settings)
-    yield _dashboard()
+    yield _dashboard() if settings.dashboard is None else _own_dashboard(settings.dashboard)
 
 
 def _database(settings: Settings) -> Iterator[Check]:
@@ -57,6 +57,7 @@ def _database(settings: Settings) -> Iterator[Check]:
             version, size = connection.execute(text(
                 "select current_setting('server_version'), pg_database_size(current_database())")).one()
         has, wants = migrations.revision(engine), migrations.head()
+        lacking = migrations.lacking(engine) if has == wants else []
     except SQLAlchemyError as error:
         where = engine.url.render_as_string(hide_password=True)
         said = str(getattr(error, "orig", error)).strip().splitlines()
@@ -65,7 +66,11 @@ def _database(settings: Settings) -> Iterator[Check]:
     finally:
         engine.dispose()
     yield Check("database", "ok", f"PostgreSQL {version} at {engine.url.host}:{engine.url.port}, {size / MIB:,.0f} MB")
-    if has == wants:
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        yield Check("tables", "missing", f"at {wants}, the newest, and yet: {'; '.join(lacking[:3])}{more}",
+                    migrations.MEND)
+    elif has == wants:
         yield Check("tables", "ok", f"at {wants}, the newest")
     elif not has:
         yield Check("tables", "missing", "none yet", "maskwatch migrate (`maskwatch up` does it)")
@@ -125,6 +130,15 @@ def _pictures(settings: Settings) -> Check:
         return Check("pictures", "missing", f"{settings.pictures}: gave back something else than was written",
                      "look at what is between: a cache, a proxy")
     return Check("pictures", "ok", f"{settings.pictures}, written, read and removed")
+
+
+def _own_dashboard(folder: Path) -> Check:
+    page = folder / "index.html"
+    if not page.exists():
+        return Check("dashboard", "warning", f"expected {page}, found none",
+                     "MASKWATCH_DASHBOARD=the folder of a built one, or unset it for our own")
+    built = time.strftime("%Y-%m-%d %H:%M", time.gmtime(page.stat().st_mtime))
+    return Check("dashboard", "ok", f"that of MASKWATCH_DASHBOARD, {folder}, of {built} UTC")
 
 
 def _dashboard(folder: Path = FRONTEND) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -110,9 +111,33 @@ def test_the_database_is_named_with_what_its_tables_lack(tmp_path: Path) -> None
         assert (found()["tables"].found, found()["tables"].mend[:17]) == ("none yet", "maskwatch migrate")
         migrations.upgrade(engine)
         assert found()["tables"] == Check("tables", "ok", f"at {migrations.head()}, the newest")
+        with engine.begin() as connection:  # as a checkout of last month has it: at the newest, and not the same
+            connection.execute(text("alter table sites drop column blur_others"))
+            connection.execute(text("alter table offsets alter column next type integer"))
+            connection.execute(text("create table somebodys_own (id int)"))
+        assert found()["tables"].state == "missing"
+        assert found()["tables"].found == (f"at {migrations.head()}, the newest, and yet: no column sites.blur_others; "
+                                           "offsets.next is INTEGER, not BIGINT")
+        assert found()["tables"].mend == migrations.MEND
+        env = os.environ | {"MASKWATCH_DATA": str(tmp_path), "MASKWATCH_POSTGRES_PORT": str(server.port)}
+
+        def migrate() -> str:
+            run = subprocess.run([sys.executable, "-m", "cli.main", "migrate"], env=env, capture_output=True, text=True)
+            assert run.returncode == 1
+            assert "Traceback" not in run.stderr
+            return run.stderr
+
+        said = migrate()
+        assert "no column sites.blur_others" in said
+        assert migrations.MEND in said
+        with engine.begin() as connection:  # and at an older one: the next step finds other tables than it expects
+            connection.execute(text("alter table offsets drop column epoch"))
+            connection.execute(text("update alembic_version set version_num = '0004'"))
+        assert 'column "topic_id" of relation "offsets" already exists' in migrate()
         with engine.begin() as connection:
             connection.execute(text("update alembic_version set version_num = '9999'"))
         assert "newer Maskwatch" in found()["tables"].mend
+        assert "a newer Maskwatch made them" in migrate()
         engine.dispose()
     finally:
         server.stop()
@@ -131,6 +156,24 @@ def test_stores_elsewhere_that_do_not_answer_are_said_so_without_their_passwords
     assert "hunter2" not in "".join(check.found for check in found.values())
     assert "***" in found["database"].found
     assert all(f"MASKWATCH_{name.upper()}" in found[name].mend for name in ("database", "vectors", "pictures"))
+
+
+def test_the_first_migration_is_never_changed() -> None:
+    """Databases have it: there it would not run again, and each of them would lack what it now has more. What the
+    tables need besides is another migration."""
+    first = migrations.VERSIONS / "0001_tables.py"
+    assert hashlib.sha256(first.read_bytes()).hexdigest() == (
+        "36e026f5e221ddf5dbe846b0a122ff87a71f3d79d27796049a766021b3384631")
+
+
+def test_a_dashboard_of_ones_own_is_the_one_that_is_looked_at(tmp_path: Path) -> None:
+    def found() -> Check:
+        return {each.name: each for each in stores.examine(free(data=tmp_path, dashboard=tmp_path))}["dashboard"]
+
+    assert found().state == "warning"
+    assert found().found == f"expected {tmp_path}/index.html, found none"
+    (tmp_path / "index.html").write_text("")
+    assert found().found.startswith(f"that of MASKWATCH_DASHBOARD, {tmp_path}, of ")
 
 
 def test_the_dashboard_is_built_missing_or_old(tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ def entry(env: dict[str, str]) -> dict[str, Any]:
 
 
 def test_up_is_seen_and_down_leaves_nothing(env: dict[str, str]) -> None:
+    # of one that was killed when it was ready: it says nothing of the one that starts now
+    stale = {"pid": os.getpid(), "started": 1.0, "state": "ready", "children": {}}
+    Path(env["MASKWATCH_DATA"], "up.json").write_text(json.dumps(stale))
     up = maskwatch(env, "up", "--detach")
     assert up.returncode == 0, up.stderr
     assert "ready:" in up.stderr
