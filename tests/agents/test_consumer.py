@@ -89,9 +89,9 @@ def filled(topics: Settings) -> Settings:
 def test_a_plain_kafka_client_finds_every_record_as_the_schema_says(filled: Settings, tmp_path: Path, name: str):
     topic = broker.topic(filled, name)
     code, said = stranger(tmp_path, "check_records.py", schema(name), "--kafka", filled.kafka, "--topic", topic)
-    message = contract.slug(topics.find(name).message.__name__)
-    expected = len(results()[name])
-    assert (code, said) == (0, [f"{expected} records, 0 do not fit urn:maskwatch:{message}:1"])
+    told = topics.find(name)
+    urn = f"urn:maskwatch:{contract.slug(told.message.__name__)}:{told.version}"
+    assert (code, said) == (0, [f"{len(results()[name])} records, 0 do not fit {urn}"])
 
 
 @pytest.mark.skipif(shutil.which("kcat") is None, reason="Debian's kcat is not installed")
@@ -129,7 +129,7 @@ def test_a_record_that_does_not_fit_is_named(tmp_path: Path):
     assert said == [
         "line 2: $.state: 'worn' is not one of ['incorrect', 'none']",
         "line 3: expected JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
-        "4 records, 2 do not fit urn:maskwatch:episode:1",
+        "4 records, 2 do not fit urn:maskwatch:episode:2",
     ]
 
 
