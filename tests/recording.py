@@ -71,7 +71,8 @@ def _cut(value: Any, key: str = "") -> Any:
         return {name: _cut(each, name) for name, each in value.items()}
     if isinstance(value, list):
         inner = [_cut(each, key) for each in value]
-        return inner if len(inner) <= 16 and all(len(json.dumps(each)) <= 30 for each in inner) else inner[:2]
+        few = len(inner) <= 4 or (len(inner) <= 16 and all(len(json.dumps(each)) <= 30 for each in inner))
+        return inner if few else inner[:2]
     if isinstance(value, str):
         if key in SECRET:
             return "…" if value else value
