@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from playwright.sync_api import BrowserContext, Page
@@ -35,3 +38,12 @@ def entered(context: BrowserContext, stack: Stack, name: str = "admin", password
     page.click("button[type=submit]")
     page.wait_for_selector("[data-test=live-state].live")
     return page
+
+
+def until(look: Callable[[], Any], seconds: float = 90) -> Any:
+    """The first true answer; a demo person needs a while from camera to camera."""
+    ends = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < ends, "nothing came"
+        time.sleep(0.5)
+    return found

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import io
 import re
-import time
 import uuid
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import psutil
 import pytest
-from browsing import Stack, entered
+from browsing import Stack, entered, until
 from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
 pytestmark = [pytest.mark.kafka, pytest.mark.models, pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-def until(look: Callable[[], Any], seconds: float = 90) -> Any:
-    """The first true answer; a demo person needs a while from camera to camera."""
-    ends = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < ends, "nothing came"
-        time.sleep(0.5)
-    return found
 
 
 def tell(page: Page, name: str) -> Any:
