@@ -8080,40 +8080,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "items": [
-                     *         {
-                     *           "action": "grant.take",
-                     *           "address": "testclient",
-                     *           "at": "2026-11-27T23:41:32.219246Z",
-                     *           "camera": "",
-                     *           "detail": {
-                     *             "role": "reviewer"
-                     *           },
-                     *           "id": 4,
-                     *           "noun": "01900002700080000000000000020002",
-                     *           "site": "hall",
-                     *           "user": "01900001700080000000000000010001"
-                     *         },
-                     *         {
-                     *           "action": "grant.give",
-                     *           "address": "testclient",
-                     *           "at": "2026-11-27T23:41:31.399330Z",
-                     *           "camera": "",
-                     *           "detail": {
-                     *             "role": "reviewer",
-                     *             "until": "2026-11-28T00:41:31.391950+00:00"
-                     *           },
-                     *           "id": 2,
-                     *           "noun": "01900002700080000000000000020002",
-                     *           "site": "hall",
-                     *           "user": "01900001700080000000000000010001"
-                     *         }
-                     *       ],
-                     *       "next": null
-                     *     }
-                     */
                     "application/json": components["schemas"]["Page_api.routes.audit.Entry_"];
                 };
             };
@@ -8317,17 +8283,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "id": "late",
-                 *       "site": "hall",
-                 *       "sources": [
-                 *         {
-                 *           "url": "rtsp://10.0.0.8/"
-                 *         }
-                 *       ]
-                 *     }
-                 */
                 "application/json": components["schemas"]["NewCamera"];
             };
         };
@@ -8338,36 +8293,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "blur_others": false,
-                     *       "calibrated": false,
-                     *       "direction": null,
-                     *       "fps": 5,
-                     *       "hidden": [],
-                     *       "id": "late",
-                     *       "loop": false,
-                     *       "name": "",
-                     *       "place": null,
-                     *       "policy": "hall:1",
-                     *       "prefer": null,
-                     *       "privacy": "pseudonymous",
-                     *       "rendered": false,
-                     *       "running": true,
-                     *       "site": "hall",
-                     *       "sources": [
-                     *         {
-                     *           "kind": "main",
-                     *           "url": "rtsp://10.0.0.8/",
-                     *           "width": 0
-                     *         }
-                     *       ],
-                     *       "status": null,
-                     *       "view": null,
-                     *       "width": 0,
-                     *       "zones": []
-                     *     }
-                     */
                     "application/json": components["schemas"]["CameraView"];
                 };
             };
@@ -8489,63 +8414,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "blur_others": false,
-                     *       "calibrated": false,
-                     *       "direction": null,
-                     *       "fps": 5,
-                     *       "hidden": [],
-                     *       "id": "gate",
-                     *       "loop": false,
-                     *       "name": "",
-                     *       "place": null,
-                     *       "policy": "hall:1",
-                     *       "prefer": null,
-                     *       "privacy": "pseudonymous",
-                     *       "rendered": false,
-                     *       "running": true,
-                     *       "site": "hall",
-                     *       "sources": [
-                     *         {
-                     *           "kind": "main",
-                     *           "url": "rtsp://10.0.0.7/1",
-                     *           "width": 0
-                     *         }
-                     *       ],
-                     *       "status": null,
-                     *       "view": null,
-                     *       "width": 0,
-                     *       "zones": [
-                     *         {
-                     *           "name": "desk",
-                     *           "outline": [
-                     *             [
-                     *               0,
-                     *               0
-                     *             ],
-                     *             [
-                     *               0.5,
-                     *               0
-                     *             ]
-                     *           ]
-                     *         },
-                     *         {
-                     *           "name": "door",
-                     *           "outline": [
-                     *             [
-                     *               0,
-                     *               0
-                     *             ],
-                     *             [
-                     *               0.5,
-                     *               0
-                     *             ]
-                     *           ]
-                     *         }
-                     *       ]
-                     *     }
-                     */
                     "application/json": components["schemas"]["CameraView"];
                 };
             };
@@ -8762,12 +8630,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "name": "Ours",
-                 *       "running": false
-                 *     }
-                 */
                 "application/json": components["schemas"]["CameraChange"];
             };
         };
@@ -8778,39 +8640,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "blur_others": true,
-                     *       "calibrated": false,
-                     *       "direction": 0,
-                     *       "fps": 5,
-                     *       "hidden": [],
-                     *       "id": "demo-ward",
-                     *       "loop": true,
-                     *       "name": "Ours",
-                     *       "place": [
-                     *         27.3,
-                     *         6.5
-                     *       ],
-                     *       "policy": "",
-                     *       "prefer": null,
-                     *       "privacy": "pseudonymous",
-                     *       "rendered": true,
-                     *       "running": false,
-                     *       "site": "demo",
-                     *       "sources": [
-                     *         {
-                     *           "kind": "main",
-                     *           "url": "…",
-                     *           "width": 960
-                     *         }
-                     *       ],
-                     *       "status": null,
-                     *       "view": 42,
-                     *       "width": 960,
-                     *       "zones": []
-                     *     }
-                     */
                     "application/json": components["schemas"]["CameraView"];
                 };
             };
@@ -10572,38 +10401,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "zones": [
-                 *         {
-                 *           "name": "desk",
-                 *           "outline": [
-                 *             [
-                 *               0,
-                 *               0
-                 *             ],
-                 *             [
-                 *               0.5,
-                 *               0
-                 *             ]
-                 *           ]
-                 *         },
-                 *         {
-                 *           "name": "door",
-                 *           "outline": [
-                 *             [
-                 *               0,
-                 *               0
-                 *             ],
-                 *             [
-                 *               0.5,
-                 *               0
-                 *             ]
-                 *           ]
-                 *         }
-                 *       ]
-                 *     }
-                 */
                 "application/json": components["schemas"]["Drawn"];
             };
         };
@@ -10614,63 +10411,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "blur_others": false,
-                     *       "calibrated": false,
-                     *       "direction": null,
-                     *       "fps": 5,
-                     *       "hidden": [],
-                     *       "id": "gate",
-                     *       "loop": false,
-                     *       "name": "",
-                     *       "place": null,
-                     *       "policy": "hall:1",
-                     *       "prefer": null,
-                     *       "privacy": "pseudonymous",
-                     *       "rendered": false,
-                     *       "running": true,
-                     *       "site": "hall",
-                     *       "sources": [
-                     *         {
-                     *           "kind": "main",
-                     *           "url": "rtsp://10.0.0.7/1",
-                     *           "width": 0
-                     *         }
-                     *       ],
-                     *       "status": null,
-                     *       "view": null,
-                     *       "width": 0,
-                     *       "zones": [
-                     *         {
-                     *           "name": "desk",
-                     *           "outline": [
-                     *             [
-                     *               0,
-                     *               0
-                     *             ],
-                     *             [
-                     *               0.5,
-                     *               0
-                     *             ]
-                     *           ]
-                     *         },
-                     *         {
-                     *           "name": "door",
-                     *           "outline": [
-                     *             [
-                     *               0,
-                     *               0
-                     *             ],
-                     *             [
-                     *               0.5,
-                     *               0
-                     *             ]
-                     *           ]
-                     *         }
-                     *       ]
-                     *     }
-                     */
                     "application/json": components["schemas"]["CameraView"];
                 };
             };
@@ -17981,12 +17721,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "name": "chen",
-                 *       "password": "…"
-                 *     }
-                 */
                 "application/json": components["schemas"]["Credentials"];
             };
         };
@@ -17997,33 +17731,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "expires": "2026-12-04T23:41:32.170240Z",
-                     *       "me": {
-                     *         "full_name": "陈静",
-                     *         "id": "01900001700080000000000000010001",
-                     *         "language": "zh-CN",
-                     *         "name": "Chen",
-                     *         "permissions": [
-                     *           "cameras.view",
-                     *           "chat.add"
-                     *         ],
-                     *         "rights": [
-                     *           {
-                     *             "camera": "",
-                     *             "permissions": [
-                     *               "cameras.view",
-                     *               "chat.add"
-                     *             ],
-                     *             "role": "reviewer",
-                     *             "site": "hall"
-                     *           }
-                     *         ]
-                     *       },
-                     *       "token": "…"
-                     *     }
-                     */
                     "application/json": components["schemas"]["Started"];
                 };
             };
@@ -18695,29 +18402,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "full_name": "陈静",
-                     *       "id": "01900001700080000000000000010001",
-                     *       "language": "zh-CN",
-                     *       "name": "Chen",
-                     *       "permissions": [
-                     *         "cameras.view",
-                     *         "chat.add"
-                     *       ],
-                     *       "rights": [
-                     *         {
-                     *           "camera": "",
-                     *           "permissions": [
-                     *             "cameras.view",
-                     *             "chat.add"
-                     *           ],
-                     *           "role": "reviewer",
-                     *           "site": "hall"
-                     *         }
-                     *       ]
-                     *     }
-                     */
                     "application/json": components["schemas"]["Me"];
                 };
             };
@@ -21571,24 +21255,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example [
-                     *       {
-                     *         "actions": [
-                     *           "view",
-                     *           "add"
-                     *         ],
-                     *         "name": "cameras"
-                     *       },
-                     *       {
-                     *         "actions": [
-                     *           "view",
-                     *           "add"
-                     *         ],
-                     *         "name": "compliance"
-                     *       }
-                     *     ]
-                     */
                     "application/json": components["schemas"]["Module"][];
                 };
             };
@@ -21697,27 +21363,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "items": [
-                     *         {
-                     *           "digest": "9b68036cf423b1b3c21c4d1cdc1d88e0e14b38161d40fe19e4919152756742ad",
-                     *           "east": 32,
-                     *           "floor": 0,
-                     *           "height": 600,
-                     *           "id": "01900001700080000000000000010001",
-                     *           "kind": "image",
-                     *           "name": "Ground floor · 一层",
-                     *           "north": 20,
-                     *           "site": "demo",
-                     *           "south": 0,
-                     *           "west": 0,
-                     *           "width": 960
-                     *         }
-                     *       ],
-                     *       "next": null
-                     *     }
-                     */
                     "application/json": components["schemas"]["Page_api.routes.plans.PlanView_"];
                 };
             };
@@ -21813,16 +21458,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "east": 32,
-                 *       "name": "Ground floor",
-                 *       "north": 20,
-                 *       "site": "hall",
-                 *       "south": 0,
-                 *       "west": 0
-                 *     }
-                 */
                 "application/json": components["schemas"]["NewPlan"];
             };
         };
@@ -21833,22 +21468,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "digest": "",
-                     *       "east": 32,
-                     *       "floor": 0,
-                     *       "height": 0,
-                     *       "id": "01900001700080000000000000010001",
-                     *       "kind": "image",
-                     *       "name": "Ground floor",
-                     *       "north": 20,
-                     *       "site": "hall",
-                     *       "south": 0,
-                     *       "west": 0,
-                     *       "width": 0
-                     *     }
-                     */
                     "application/json": components["schemas"]["PlanView"];
                 };
             };
@@ -22186,12 +21805,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "floor": 2,
-                 *       "name": "Second floor"
-                 *     }
-                 */
                 "application/json": components["schemas"]["PlanChange"];
             };
         };
@@ -22202,22 +21815,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "digest": "79373eeed2e560d50ed5ada4d155df039d846eed4b849ca1a469755d73d7152e",
-                     *       "east": 32,
-                     *       "floor": 2,
-                     *       "height": 200,
-                     *       "id": "01900001700080000000000000010001",
-                     *       "kind": "image",
-                     *       "name": "Second floor",
-                     *       "north": 20,
-                     *       "site": "hall",
-                     *       "south": 0,
-                     *       "west": 0,
-                     *       "width": 320
-                     *     }
-                     */
                     "application/json": components["schemas"]["PlanView"];
                 };
             };
@@ -22453,22 +22050,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "digest": "79373eeed2e560d50ed5ada4d155df039d846eed4b849ca1a469755d73d7152e",
-                     *       "east": 32,
-                     *       "floor": 0,
-                     *       "height": 200,
-                     *       "id": "01900001700080000000000000010001",
-                     *       "kind": "image",
-                     *       "name": "Ground floor",
-                     *       "north": 20,
-                     *       "site": "hall",
-                     *       "south": 0,
-                     *       "west": 0,
-                     *       "width": 320
-                     *     }
-                     */
                     "application/json": components["schemas"]["PlanView"];
                 };
             };
@@ -22595,116 +22176,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "items": [
-                     *         {
-                     *           "active": false,
-                     *           "by": "01900001700080000000000000010001",
-                     *           "created": "2026-11-27T23:41:19.278658Z",
-                     *           "id": "hall:2",
-                     *           "name": "By day",
-                     *           "note": "",
-                     *           "number": 2,
-                     *           "otherwise": "nothing",
-                     *           "rules": [
-                     *             {
-                     *               "breach": [
-                     *                 "none"
-                     *               ],
-                     *               "cameras": [],
-                     *               "except_hours": [],
-                     *               "except_roles": [
-                     *                 "patient"
-                     *               ],
-                     *               "grace": 3,
-                     *               "hours": [
-                     *                 {
-                     *                   "begin": "07:00",
-                     *                   "days": [
-                     *                     1,
-                     *                     2,
-                     *                     3,
-                     *                     4,
-                     *                     5
-                     *                   ],
-                     *                   "end": "19:00"
-                     *                 }
-                     *               ],
-                     *               "name": "desk",
-                     *               "required": "worn",
-                     *               "roles": [],
-                     *               "zone": "desk"
-                     *             }
-                     *           ],
-                     *           "site": "hall",
-                     *           "time_zone": "Asia/Shanghai",
-                     *           "version": "hall:2"
-                     *         },
-                     *         {
-                     *           "active": true,
-                     *           "by": "01900001700080000000000000010001",
-                     *           "created": "2026-11-27T23:41:19.143895Z",
-                     *           "id": "hall:1",
-                     *           "name": "By day",
-                     *           "note": "",
-                     *           "number": 1,
-                     *           "otherwise": "nothing",
-                     *           "rules": [
-                     *             {
-                     *               "breach": [
-                     *                 "none"
-                     *               ],
-                     *               "cameras": [],
-                     *               "except_hours": [],
-                     *               "except_roles": [
-                     *                 "patient"
-                     *               ],
-                     *               "grace": 3,
-                     *               "hours": [
-                     *                 {
-                     *                   "begin": "07:00",
-                     *                   "days": [
-                     *                     1,
-                     *                     2,
-                     *                     3,
-                     *                     4,
-                     *                     5
-                     *                   ],
-                     *                   "end": "19:00"
-                     *                 }
-                     *               ],
-                     *               "name": "desk",
-                     *               "required": "worn",
-                     *               "roles": [],
-                     *               "zone": "desk"
-                     *             },
-                     *             {
-                     *               "breach": [
-                     *                 "none",
-                     *                 "incorrect"
-                     *               ],
-                     *               "cameras": [
-                     *                 "clean"
-                     *               ],
-                     *               "except_hours": [],
-                     *               "except_roles": [],
-                     *               "grace": null,
-                     *               "hours": [],
-                     *               "name": "clean",
-                     *               "required": "worn",
-                     *               "roles": [],
-                     *               "zone": ""
-                     *             }
-                     *           ],
-                     *           "site": "hall",
-                     *           "time_zone": "Asia/Shanghai",
-                     *           "version": "hall:1"
-                     *         }
-                     *       ],
-                     *       "next": null
-                     *     }
-                     */
                     "application/json": components["schemas"]["Page_api.routes.policies.PolicyView_"];
                 };
             };
@@ -22800,45 +22271,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "name": "By day",
-                 *       "otherwise": "nothing",
-                 *       "rules": [
-                 *         {
-                 *           "breach": [
-                 *             "none"
-                 *           ],
-                 *           "except_roles": [
-                 *             "patient"
-                 *           ],
-                 *           "grace": 3,
-                 *           "hours": [
-                 *             {
-                 *               "begin": "07:00",
-                 *               "days": [
-                 *                 1,
-                 *                 2,
-                 *                 3,
-                 *                 4,
-                 *                 5
-                 *               ],
-                 *               "end": "19:00"
-                 *             }
-                 *           ],
-                 *           "name": "desk",
-                 *           "zone": "desk"
-                 *         },
-                 *         {
-                 *           "cameras": [
-                 *             "clean"
-                 *           ],
-                 *           "name": "clean"
-                 *         }
-                 *       ],
-                 *       "site": "hall"
-                 *     }
-                 */
                 "application/json": components["schemas"]["NewPolicy"];
             };
         };
@@ -22849,68 +22281,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "active": false,
-                     *       "by": "01900001700080000000000000010001",
-                     *       "created": "2026-11-27T23:41:19.143895Z",
-                     *       "id": "hall:1",
-                     *       "name": "By day",
-                     *       "note": "",
-                     *       "number": 1,
-                     *       "otherwise": "nothing",
-                     *       "rules": [
-                     *         {
-                     *           "breach": [
-                     *             "none"
-                     *           ],
-                     *           "cameras": [],
-                     *           "except_hours": [],
-                     *           "except_roles": [
-                     *             "patient"
-                     *           ],
-                     *           "grace": 3,
-                     *           "hours": [
-                     *             {
-                     *               "begin": "07:00",
-                     *               "days": [
-                     *                 1,
-                     *                 2,
-                     *                 3,
-                     *                 4,
-                     *                 5
-                     *               ],
-                     *               "end": "19:00"
-                     *             }
-                     *           ],
-                     *           "name": "desk",
-                     *           "required": "worn",
-                     *           "roles": [],
-                     *           "zone": "desk"
-                     *         },
-                     *         {
-                     *           "breach": [
-                     *             "none",
-                     *             "incorrect"
-                     *           ],
-                     *           "cameras": [
-                     *             "clean"
-                     *           ],
-                     *           "except_hours": [],
-                     *           "except_roles": [],
-                     *           "grace": null,
-                     *           "hours": [],
-                     *           "name": "clean",
-                     *           "required": "worn",
-                     *           "roles": [],
-                     *           "zone": ""
-                     *         }
-                     *       ],
-                     *       "site": "hall",
-                     *       "time_zone": "Asia/Shanghai",
-                     *       "version": "hall:1"
-                     *     }
-                     */
                     "application/json": components["schemas"]["PolicyView"];
                 };
             };
@@ -23032,68 +22402,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "active": false,
-                     *       "by": "01900001700080000000000000010001",
-                     *       "created": "2026-11-27T23:41:19.143895Z",
-                     *       "id": "hall:1",
-                     *       "name": "By day",
-                     *       "note": "",
-                     *       "number": 1,
-                     *       "otherwise": "nothing",
-                     *       "rules": [
-                     *         {
-                     *           "breach": [
-                     *             "none"
-                     *           ],
-                     *           "cameras": [],
-                     *           "except_hours": [],
-                     *           "except_roles": [
-                     *             "patient"
-                     *           ],
-                     *           "grace": 3,
-                     *           "hours": [
-                     *             {
-                     *               "begin": "07:00",
-                     *               "days": [
-                     *                 1,
-                     *                 2,
-                     *                 3,
-                     *                 4,
-                     *                 5
-                     *               ],
-                     *               "end": "19:00"
-                     *             }
-                     *           ],
-                     *           "name": "desk",
-                     *           "required": "worn",
-                     *           "roles": [],
-                     *           "zone": "desk"
-                     *         },
-                     *         {
-                     *           "breach": [
-                     *             "none",
-                     *             "incorrect"
-                     *           ],
-                     *           "cameras": [
-                     *             "clean"
-                     *           ],
-                     *           "except_hours": [],
-                     *           "except_roles": [],
-                     *           "grace": null,
-                     *           "hours": [],
-                     *           "name": "clean",
-                     *           "required": "worn",
-                     *           "roles": [],
-                     *           "zone": ""
-                     *         }
-                     *       ],
-                     *       "site": "hall",
-                     *       "time_zone": "Europe/Berlin",
-                     *       "version": "hall:1"
-                     *     }
-                     */
                     "application/json": components["schemas"]["PolicyView"];
                 };
             };
@@ -23197,68 +22505,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "active": true,
-                     *       "by": "01900001700080000000000000010001",
-                     *       "created": "2026-11-27T23:41:19.143895Z",
-                     *       "id": "hall:1",
-                     *       "name": "By day",
-                     *       "note": "",
-                     *       "number": 1,
-                     *       "otherwise": "nothing",
-                     *       "rules": [
-                     *         {
-                     *           "breach": [
-                     *             "none"
-                     *           ],
-                     *           "cameras": [],
-                     *           "except_hours": [],
-                     *           "except_roles": [
-                     *             "patient"
-                     *           ],
-                     *           "grace": 3,
-                     *           "hours": [
-                     *             {
-                     *               "begin": "07:00",
-                     *               "days": [
-                     *                 1,
-                     *                 2,
-                     *                 3,
-                     *                 4,
-                     *                 5
-                     *               ],
-                     *               "end": "19:00"
-                     *             }
-                     *           ],
-                     *           "name": "desk",
-                     *           "required": "worn",
-                     *           "roles": [],
-                     *           "zone": "desk"
-                     *         },
-                     *         {
-                     *           "breach": [
-                     *             "none",
-                     *             "incorrect"
-                     *           ],
-                     *           "cameras": [
-                     *             "clean"
-                     *           ],
-                     *           "except_hours": [],
-                     *           "except_roles": [],
-                     *           "grace": null,
-                     *           "hours": [],
-                     *           "name": "clean",
-                     *           "required": "worn",
-                     *           "roles": [],
-                     *           "zone": ""
-                     *         }
-                     *       ],
-                     *       "site": "hall",
-                     *       "time_zone": "Asia/Shanghai",
-                     *       "version": "hall:1"
-                     *     }
-                     */
                     "application/json": components["schemas"]["PolicyView"];
                 };
             };
@@ -23380,68 +22626,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "active": false,
-                     *       "by": "01900001700080000000000000010001",
-                     *       "created": "2026-11-27T23:41:19.143895Z",
-                     *       "id": "hall:1",
-                     *       "name": "By day",
-                     *       "note": "",
-                     *       "number": 1,
-                     *       "otherwise": "nothing",
-                     *       "rules": [
-                     *         {
-                     *           "breach": [
-                     *             "none"
-                     *           ],
-                     *           "cameras": [],
-                     *           "except_hours": [],
-                     *           "except_roles": [
-                     *             "patient"
-                     *           ],
-                     *           "grace": 3,
-                     *           "hours": [
-                     *             {
-                     *               "begin": "07:00",
-                     *               "days": [
-                     *                 1,
-                     *                 2,
-                     *                 3,
-                     *                 4,
-                     *                 5
-                     *               ],
-                     *               "end": "19:00"
-                     *             }
-                     *           ],
-                     *           "name": "desk",
-                     *           "required": "worn",
-                     *           "roles": [],
-                     *           "zone": "desk"
-                     *         },
-                     *         {
-                     *           "breach": [
-                     *             "none",
-                     *             "incorrect"
-                     *           ],
-                     *           "cameras": [
-                     *             "clean"
-                     *           ],
-                     *           "except_hours": [],
-                     *           "except_roles": [],
-                     *           "grace": null,
-                     *           "hours": [],
-                     *           "name": "clean",
-                     *           "required": "worn",
-                     *           "roles": [],
-                     *           "zone": ""
-                     *         }
-                     *       ],
-                     *       "site": "hall",
-                     *       "time_zone": "Europe/Berlin",
-                     *       "version": "hall:1"
-                     *     }
-                     */
                     "application/json": components["schemas"]["PolicyView"];
                 };
             };
@@ -25868,30 +25052,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example [
-                     *       {
-                     *         "about": "Everything, everywhere",
-                     *         "built_in": true,
-                     *         "name": "admin",
-                     *         "patrol_radius": null,
-                     *         "permissions": [
-                     *           "cameras.add",
-                     *           "cameras.edit"
-                     *         ]
-                     *       },
-                     *       {
-                     *         "about": "Walks rounds with the phone",
-                     *         "built_in": true,
-                     *         "name": "inspector",
-                     *         "patrol_radius": 200,
-                     *         "permissions": [
-                     *           "cameras.view",
-                     *           "chat.add"
-                     *         ]
-                     *       }
-                     *     ]
-                     */
                     "application/json": components["schemas"]["RoleView"][];
                 };
             };
@@ -25989,16 +25149,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "about": "夜班",
-                 *       "patrol_radius": 80,
-                 *       "permissions": [
-                 *         "cameras.view",
-                 *         "inspections.add"
-                 *       ]
-                 *     }
-                 */
                 "application/json": components["schemas"]["RoleWish"];
             };
         };
@@ -26009,18 +25159,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "about": "夜班",
-                     *       "built_in": false,
-                     *       "name": "night",
-                     *       "patrol_radius": 80,
-                     *       "permissions": [
-                     *         "cameras.view",
-                     *         "inspections.add"
-                     *       ]
-                     *     }
-                     */
                     "application/json": components["schemas"]["RoleView"];
                 };
             };
@@ -27616,13 +26754,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "id": "hall",
-                 *       "name": "Hall",
-                 *       "time_zone": "Asia/Shanghai"
-                 *     }
-                 */
                 "application/json": components["schemas"]["NewSite"];
             };
         };
@@ -27633,19 +26764,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "blur_others": false,
-                     *       "cameras": 0,
-                     *       "id": "hall",
-                     *       "name": "Hall",
-                     *       "origin": null,
-                     *       "plans": 0,
-                     *       "policy": "",
-                     *       "privacy": "pseudonymous",
-                     *       "time_zone": "Asia/Shanghai"
-                     *     }
-                     */
                     "application/json": components["schemas"]["SiteView"];
                 };
             };
@@ -27767,19 +26885,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "blur_others": true,
-                     *       "cameras": 3,
-                     *       "id": "demo",
-                     *       "name": "Ours",
-                     *       "origin": null,
-                     *       "plans": 1,
-                     *       "policy": "",
-                     *       "privacy": "pseudonymous",
-                     *       "time_zone": "Asia/Shanghai"
-                     *     }
-                     */
                     "application/json": components["schemas"]["SiteView"];
                 };
             };
@@ -27996,11 +27101,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "privacy": "anonymous"
-                 *     }
-                 */
                 "application/json": components["schemas"]["SiteChange"];
             };
         };
@@ -28011,23 +27111,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "blur_others": true,
-                     *       "cameras": 2,
-                     *       "id": "hall",
-                     *       "name": "Hall",
-                     *       "origin": {
-                     *         "bearing": 12.5,
-                     *         "latitude": 31.2,
-                     *         "longitude": 121.4
-                     *       },
-                     *       "plans": 0,
-                     *       "policy": "",
-                     *       "privacy": "anonymous",
-                     *       "time_zone": "Asia/Shanghai"
-                     *     }
-                     */
                     "application/json": components["schemas"]["SiteView"];
                 };
             };
@@ -29556,50 +28639,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "items": [
-                     *         {
-                     *           "active": true,
-                     *           "created": "2026-11-27T23:41:42.233779Z",
-                     *           "email": "",
-                     *           "full_name": "",
-                     *           "grants": [
-                     *             {
-                     *               "by": "",
-                     *               "camera": "",
-                     *               "created": "2026-11-27T23:41:42.233779Z",
-                     *               "holds": true,
-                     *               "id": "01900002700080000000000000020002",
-                     *               "request": "",
-                     *               "role": "admin",
-                     *               "site": "",
-                     *               "until": null,
-                     *               "user": "01900001700080000000000000010001"
-                     *             }
-                     *           ],
-                     *           "has_password": false,
-                     *           "id": "01900001700080000000000000010001",
-                     *           "language": "zh-CN",
-                     *           "name": "aa-admin",
-                     *           "seen": null
-                     *         },
-                     *         {
-                     *           "active": true,
-                     *           "created": "2026-11-27T23:41:42.315143Z",
-                     *           "email": "",
-                     *           "full_name": "",
-                     *           "grants": [],
-                     *           "has_password": false,
-                     *           "id": "01900003700080000000000000030003",
-                     *           "language": "zh-CN",
-                     *           "name": "u0",
-                     *           "seen": null
-                     *         }
-                     *       ],
-                     *       "next": "WyJ1MCIsIjlhYjljZDk5YmFjNzQyYzI4Zjk5NDdhZWJlYjQ0NzJmIl0"
-                     *     }
-                     */
                     "application/json": components["schemas"]["Page_api.routes.users.UserView_"];
                 };
             };
@@ -29695,13 +28734,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "full_name": "陈静",
-                 *       "name": "Chen",
-                 *       "password": "…"
-                 *     }
-                 */
                 "application/json": components["schemas"]["NewUser"];
             };
         };
@@ -29712,20 +28744,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "active": true,
-                     *       "created": "2026-11-27T23:41:31.147619Z",
-                     *       "email": "",
-                     *       "full_name": "陈静",
-                     *       "grants": [],
-                     *       "has_password": true,
-                     *       "id": "01900001700080000000000000010001",
-                     *       "language": "zh-CN",
-                     *       "name": "Chen",
-                     *       "seen": null
-                     *     }
-                     */
                     "application/json": components["schemas"]["UserView"];
                 };
             };
@@ -29847,33 +28865,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "active": true,
-                     *       "created": "2026-11-27T23:41:33.816925Z",
-                     *       "email": "",
-                     *       "full_name": "",
-                     *       "grants": [
-                     *         {
-                     *           "by": "01900003700080000000000000030003",
-                     *           "camera": "",
-                     *           "created": "2026-11-27T23:41:33.845250Z",
-                     *           "holds": true,
-                     *           "id": "01900002700080000000000000020002",
-                     *           "request": "",
-                     *           "role": "reviewer",
-                     *           "site": "hall",
-                     *           "until": null,
-                     *           "user": "01900001700080000000000000010001"
-                     *         }
-                     *       ],
-                     *       "has_password": false,
-                     *       "id": "01900001700080000000000000010001",
-                     *       "language": "zh-CN",
-                     *       "name": "Gao",
-                     *       "seen": null
-                     *     }
-                     */
                     "application/json": components["schemas"]["UserView"];
                 };
             };
@@ -30090,11 +29081,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "active": false
-                 *     }
-                 */
                 "application/json": components["schemas"]["UserChange"];
             };
         };
@@ -30105,20 +29091,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "active": false,
-                     *       "created": "2026-11-27T23:41:31.147619Z",
-                     *       "email": "",
-                     *       "full_name": "陈静",
-                     *       "grants": [],
-                     *       "has_password": true,
-                     *       "id": "01900001700080000000000000010001",
-                     *       "language": "zh-CN",
-                     *       "name": "Chen",
-                     *       "seen": null
-                     *     }
-                     */
                     "application/json": components["schemas"]["UserView"];
                 };
             };
@@ -30234,13 +29206,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "role": "reviewer",
-                 *       "site": "hall",
-                 *       "until": "2026-11-28T00:41:31.391950+00:00"
-                 *     }
-                 */
                 "application/json": components["schemas"]["NewGrant"];
             };
         };
@@ -30251,20 +29216,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "by": "01900003700080000000000000030003",
-                     *       "camera": "",
-                     *       "created": "2026-11-27T23:41:31.979159Z",
-                     *       "holds": true,
-                     *       "id": "01900001700080000000000000010001",
-                     *       "request": "",
-                     *       "role": "reviewer",
-                     *       "site": "hall",
-                     *       "until": "2026-11-28T00:41:31.391950Z",
-                     *       "user": "01900002700080000000000000020002"
-                     *     }
-                     */
                     "application/json": components["schemas"]["GrantView"];
                 };
             };
