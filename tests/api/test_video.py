@@ -352,7 +352,7 @@ def test_a_stream_ends_with_the_right_and_with_the_camera(
 
     got = watch(viewer, pictures=1000, each=take)
     assert (got.code, got.fault["code"]) == (4404, "missing") or got.code == 4403
-    assert time.monotonic() - ended[0] < 5
+    assert time.monotonic() - ended[0] < 10  # seconds; it looks every four, and two cores do much else
 
     def remove(got: Watched) -> None:
         if len(got.parts) == 5:
