@@ -144,4 +144,36 @@ describe('StreamPlayer', () => {
     expect(Socket.all).toHaveLength(1)
     wrapper.unmount()
   })
+
+  it('tries the film again of another camera, where that of the one before could not be played', async () => {
+    vi.stubGlobal('MediaSource', class { static isTypeSupported = () => false })
+    const wrapper = shown(StreamPlayer, { props: { camera: 'gate', label: 'Gate' } })
+    await flushPromises()
+    Socket.all[0]?.says({ mime: 'video/mp4; codecs="hvc1"' })
+    await flushPromises()
+    expect(wrapper.find('img').exists()).toBe(true) // JPEGs of this one
+    await wrapper.setProps({ camera: 'dock' })
+    await flushPromises()
+    await flushPromises()
+    expect(wrapper.find('video').exists()).toBe(true)
+    expect(Socket.all.at(-1)?.url).toContain('/v1/cameras/dock/video/stream')
+    wrapper.unmount()
+  })
+
+  it('says why a film is encoded anew and how much of it was skipped', async () => {
+    vi.stubGlobal('MediaSource', class extends EventTarget {
+      static isTypeSupported = () => true
+      readyState = 'closed'
+    })
+    vi.stubGlobal('URL', Object.assign(class extends URL {}, { createObjectURL: () => 'blob:x', revokeObjectURL: () => undefined }))
+    const wrapper = shown(StreamPlayer, { props: { camera: 'gate', label: 'Gate' } })
+    await flushPromises()
+    Socket.all[0]?.says({ mime: 'video/mp4', transcoded: true, why: 'privacy areas', hidden: 1, boxes: true })
+    Socket.all[0]?.says({ skipped: 3 })
+    expect(wrapper.find('[data-test=how]').exists()).toBe(false) // nothing plays yet
+    await wrapper.get('video').trigger('playing')
+    expect(wrapper.get('[data-test=how]').text()).toContain('encoded anew: privacy areas')
+    expect(wrapper.get('[data-test=how]').attributes('title')).toContain('3 pictures skipped')
+    wrapper.unmount()
+  })
 })
