@@ -1,4 +1,4 @@
-"""The rendered demo's site in the tables: its name, and its floor plan as a picture."""
+"""The rendered demo's site in the tables: its name, its floor plan as a picture, and how its cameras see the floor."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from api.routes.plans import store
+from api.tables.cameras import Calibration
 from api.tables.plans import Plan
 from api.tables.sites import Site
 from infra.demo import plan
+from pipeline import plan as ground
 
 PIXELS = 30  # a metre
 GROUND, WALL, ROOM, WAY, WORDS = (244, 241, 238), (114, 102, 91), (255, 255, 255), (200, 180, 157), (114, 102, 91)
@@ -27,6 +29,11 @@ def furnish(session: Session) -> bool:
     session.add(row)
     session.flush()
     store(session, row, picture())
+    for camera, *_ in plan.CAMERAS:
+        pairs = plan.floor(camera)
+        done = ground.calibrate(pairs)
+        session.add(Calibration(camera=camera, plan=ID, pairs=[[list(p), list(m)] for p, m in pairs],
+                                matrix=list(done.matrix), residual=done.residual, worst=done.worst))
     return True
 
 

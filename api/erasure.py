@@ -33,7 +33,7 @@ from api.tables.inspections import Photo, Verdict, pixelated
 from api.tables.people import Decision, PersonRow, Portrait
 from api.tables.recognised import Recognised
 from api.tables.replays import Replay, ReplayEpisode
-from api.tables.sightings import FaceRow, Sighting
+from api.tables.sightings import FaceRow, Sighting, TrackPoint
 from api.tables.sites import Site
 from api.tables.subjects import EpisodePerson, EpisodeTrack
 from api.tables.trajectories import LegRow, TrajectoryRow
@@ -402,6 +402,7 @@ def _rows(session: Session, subject: Subject, rows: dict[str, int]) -> None:
         rows[name] = rows.get(name, 0) + (session.execute(delete(TABLES[name]).where(*where)).rowcount or 0)
 
     tracks, everywhere = sorted(subject.tracks), sorted(subject.visitors)
+    gone("track_points", TrackPoint.track.in_(tracks))
     gone("sightings", Sighting.id.in_(tracks))
     routes = session.scalars(select(LegRow.trajectory).where(LegRow.track.in_(tracks)).distinct()).all()
     rows["trajectory_legs"] = sum(_shortened(session, route, subject.tracks) for route in routes
@@ -455,8 +456,8 @@ def _counting(session: Session, subject: Subject) -> None:
         row.body = msgspec.msgpack.encode(state)
 
 
-TABLES = {"sightings": Sighting, "trajectory_legs": LegRow, "trajectories": TrajectoryRow, "recognised": Recognised,
-          "alerts": Alert, "deliveries": Delivery, "decisions": Decision, "people": PersonRow}
+TABLES = {"track_points": TrackPoint, "sightings": Sighting, "trajectory_legs": LegRow, "trajectories": TrajectoryRow,
+          "recognised": Recognised, "alerts": Alert, "deliveries": Delivery, "decisions": Decision, "people": PersonRow}
 
 
 def _vectors(settings: Settings, subject: Subject) -> int:

@@ -186,6 +186,7 @@ class CameraView(msgspec.Struct):
     zones: list[Zone]
     policy: str  # version that judges; empty: none
     calibrated: bool
+    footprint: list[tuple[float, float]]  # where people stand whom it shows, metres on the plan; empty: not calibrated
     status: CameraStatus | None  # what it does; null: no worker has it yet
 
 
@@ -216,10 +217,11 @@ def find(db: Session, who: Who, id: str, permission: str = "cameras.view") -> Ca
 
 
 def shaped(db: Session, who: Who, row: CameraRow) -> CameraView:
-    return _view(who, row, db.get(CameraState, row.id), db.get(Calibration, row.id) is not None)
+    return _view(who, row, db.get(CameraState, row.id),
+                 db.scalar(select(Calibration.matrix).where(Calibration.camera == row.id)))
 
 
-def _view(who: Who, row: CameraRow, state: CameraState | None, calibrated: bool) -> CameraView:
+def _view(who: Who, row: CameraRow, state: CameraState | None, matrix: list[float] | None) -> CameraView:
     camera = row.camera
     trusted = any(who.may(f"cameras.{action}", row.site, row.id) for action in ("edit", "run"))
     status = msgspec.convert(state.status, CameraStatus) if state else None
@@ -231,7 +233,7 @@ def _view(who: Who, row: CameraRow, state: CameraState | None, calibrated: bool)
         camera.running, camera.fps, camera.width, camera.privacy, camera.blur_others, camera.place, camera.direction,
         camera.view, camera.loop, camera.rendered, [list(area) for area in camera.hidden],
         list(camera.policy.zones) if camera.policy else [], camera.policy.version if camera.policy else "",
-        calibrated, status,
+        matrix is not None, _footprint(matrix) if matrix else [], status,
     )  # fmt: skip
 
 
@@ -245,8 +247,13 @@ def listed(db: Db, who: By, site: FromQuery[ranges.Site] = "", cursor: FromQuery
                                              descending=False)
     ids = [row.id for row in page.items]  # one question for all of them, not one each
     states = {row.id: row for row in db.scalars(select(CameraState).where(CameraState.id.in_(ids)))}
-    calibrated = set(db.scalars(select(Calibration.camera).where(Calibration.camera.in_(ids))))
-    return pages.Page([_view(who, row, states.get(row.id), row.id in calibrated) for row in page.items], page.next)
+    matrices: dict[str, list[float]] = dict(db.execute(
+        select(Calibration.camera, Calibration.matrix).where(Calibration.camera.in_(ids))).all())
+    return pages.Page([_view(who, row, states.get(row.id), matrices.get(row.id)) for row in page.items], page.next)
+
+
+def _footprint(matrix: list[float]) -> list[tuple[float, float]]:
+    return [(round(east, 2), round(north, 2)) for east, north in plan.View(matrix).footprint]
 
 
 @get("/{camera:str}", opt=needs("cameras.view"), sync_to_thread=True, summary="One camera")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Router, get
 from litestar.params import FromQuery, QueryParameter
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from api.auth import needs
@@ -25,16 +25,27 @@ from api.problems import missing
 from api.ranges import LATEST, Camera, Id, Since, Site, TheCamera, Until
 from api.routes.sightings import AnyState
 from api.tables import audit, sites
+from api.tables.cameras import Calibration, CameraRow
+from api.tables.sightings import TrackPoint
 from api.tables.trajectories import LegRow, TrajectoryRow
 from pipeline import plan
 from pipeline.messages import STATES
 
 SECOND = 1_000_000  # µs
 MOST = 500  # routes of one map
+STEPS = 60  # points of a leg's way; of a longer one each second, third …
 Person = Annotated[str, QueryParameter(max_length=200, pattern=CLEAN,
                                        description="id of the person, which is that of the route; empty: all")]
 Coordinates = FromQuery[Literal["auto", "plan", "map"]]
+Paths = dict[tuple[str, int], list["Waypoint"]]  # trajectory, number of the leg
 Project = Callable[[float, float], tuple[float, float]]  # metres east and north -> longitude and latitude
+
+
+class Waypoint(msgspec.Struct):
+    """Where somebody was at a time, as far as their face tells it: docs/sites.md says how far off that may be."""
+
+    at: int  # µs UTC
+    place: tuple[float, float]  # metres east and north on the site plan
 
 
 class LegView(msgspec.Struct):
@@ -51,6 +62,15 @@ class LegView(msgspec.Struct):
     state: str  # at `end`
     seconds: dict[str, float]  # by state
     face: str  # id of the best face; empty: none
+    path: list[Waypoint]  # where in the camera's view they walked; empty: it is not calibrated, or all lies outside
+
+    @property
+    def enters(self) -> tuple[float, float] | None:
+        return self.path[0].place if self.path else self.place
+
+    @property
+    def leaves(self) -> tuple[float, float] | None:
+        return self.path[-1].place if self.path else self.place
 
 
 class RouteGap(msgspec.Struct):
@@ -82,7 +102,8 @@ class TrajectoryView(msgspec.Struct):
 class Feature(msgspec.Struct):
     """A leg or a gap on a map."""
 
-    geometry: dict[str, Any] | None  # Point where the camera stands, LineString of a gap; null: no place is known
+    # Point where the camera stands, LineString of a way or a gap; null: no place is known
+    geometry: dict[str, Any] | None
     properties: dict[str, Any]
     type: str = "Feature"
 
@@ -129,10 +150,31 @@ def views(db: Session, scope: Scope, rows: Sequence[TrajectoryRow]) -> list[Traj
                                                scope.where(LegRow.site, LegRow.camera))
                           .order_by(LegRow.trajectory, LegRow.number)):
         legs[leg.trajectory].append(leg)
-    return [_view(row, legs[row.id]) for row in rows if legs[row.id]]
+    walked = paths(db, [leg for those in legs.values() for leg in those])
+    return [_view(row, legs[row.id], walked) for row in rows if legs[row.id]]
 
 
-def _view(row: TrajectoryRow, legs: list[LegRow]) -> TrajectoryView:
+def paths(db: Session, legs: Sequence[LegRow]) -> Paths:
+    """What the faces of legs say of where somebody walked, where their camera is calibrated: at most a point a second,
+    and some sixty of a leg. A camera that has moved shows nothing of how it hung at another site."""
+    seen = {(site, camera): plan.View(matrix) for site, camera, matrix in db.execute(
+        select(CameraRow.site, CameraRow.id, Calibration.matrix).join(Calibration, Calibration.camera == CameraRow.id)
+        .where(CameraRow.id.in_({leg.camera for leg in legs})))}
+    found: Paths = defaultdict(list)
+    if not seen:
+        return found
+    of = select(LegRow.trajectory, LegRow.number, LegRow.site, LegRow.camera, TrackPoint).join(
+        TrackPoint, TrackPoint.track == LegRow.track).where(
+        LegRow.trajectory.in_({leg.trajectory for leg in legs}), tuple_(LegRow.site, LegRow.camera).in_(seen),
+        TrackPoint.at >= LegRow.start, TrackPoint.at <= LegRow.end,
+        TrackPoint.second % func.greatest(1, (LegRow.end - LegRow.start) // (STEPS * SECOND)) == 0)
+    for trajectory, number, site, camera, point in db.execute(of.order_by(TrackPoint.at)):
+        if place := seen[site, camera].feet(point.box):
+            found[trajectory, number].append(Waypoint(point.at, (round(place[0], 2), round(place[1], 2))))
+    return found
+
+
+def _view(row: TrajectoryRow, legs: list[LegRow], walked: Paths) -> TrajectoryView:
     numbers = {leg.number for leg in legs}
     gaps = [RouteGap(number, gap["start"], gap["end"], gap["probability"], gap["metres"])
             for number, gap in enumerate(row.gaps) if {number, number + 1} <= numbers]
@@ -140,14 +182,15 @@ def _view(row: TrajectoryRow, legs: list[LegRow]) -> TrajectoryView:
         row.id, row.site, legs[0].start, max(leg.end for leg in legs), row.closed, legs[-1].state,
         {name: round(sum(getattr(leg, name) for leg in legs) / SECOND, 1) for name in STATES},
         list(dict.fromkeys(leg.camera for leg in legs)), round(sum(gap.metres or 0.0 for gap in gaps), 1),
-        [leg_view(leg) for leg in legs], gaps,
+        [leg_view(leg, walked) for leg in legs], gaps,
     )
 
 
-def leg_view(leg: LegRow) -> LegView:
+def leg_view(leg: LegRow, walked: Paths) -> LegView:
     place = None if leg.east is None or leg.north is None else (leg.east, leg.north)
     return LegView(leg.trajectory, leg.number, leg.site, leg.camera, leg.track, leg.start, leg.end, place, leg.state,
-                   {name: round(getattr(leg, name) / SECOND, 1) for name in STATES}, leg.face)
+                   {name: round(getattr(leg, name) / SECOND, 1) for name in STATES}, leg.face,
+                   walked.get((leg.trajectory, leg.number), []))
 
 
 @get("/", opt=needs("people.view"), sync_to_thread=True, summary="Routes, the newest first")
@@ -168,14 +211,18 @@ def passed(db: Db, who: By, camera: TheCamera, since: Since = 0,
                                  LegRow.end >= since, LegRow.start < until)
     if wore:
         query = query.where(or_(getattr(LegRow, wore) > 0, LegRow.state == wore))
-    return take(db, query, [LegRow.end, LegRow.trajectory, LegRow.number], leg_view, cursor, limit)
+    page = take(db, query, [LegRow.end, LegRow.trajectory, LegRow.number], lambda row: row, cursor, limit)
+    walked = paths(db, page.items)
+    return Page([leg_view(leg, walked) for leg in page.items], page.next)
 
 
 @get("/geojson", opt=needs("people.view"), sync_to_thread=True, summary="Routes as GeoJSON")
 def map_(db: Db, who: By, since: Since = 0, until: Until = LATEST, site: Site = "", camera: Camera = "",
          wore: AnyState = "", person: Person = "", coordinates: Coordinates = "auto",
          limit: Annotated[int, QueryParameter(ge=1, le=MOST)] = 100) -> Features:
-    """Legs are points with their times and states (`kind: observed`), what lies between them lines (`inferred`)."""
+    """Legs are points with their times and states (`kind: observed`), where their camera stands; where that is
+    calibrated, the way somebody walked in its view is a line (`walked`, with the `times` of its points); what lies
+    between two legs is a line too (`inferred`)."""
     query = wanted(who, since, until, site, camera, wore, person)
     rows = db.scalars(query.order_by(TrajectoryRow.at.desc(), TrajectoryRow.id.desc()).limit(limit)).all()
     return features(db, views(db, who.scope("people.view"), rows), coordinates)
@@ -216,8 +263,17 @@ def features(db: Session, routes: Sequence[TrajectoryView], coordinates: str) ->
                 "kind": "observed", "trajectory": route.id, "number": leg.number, "camera": leg.camera,
                 "track": leg.track, "start": leg.start, "end": leg.end, "state": leg.state, "seconds": leg.seconds,
                 "face": leg.face}))
+            if leg.path:
+                line = [project(*step.place) for step in leg.path] if project else []
+                shape = {"type": "LineString", "coordinates": line} if len(line) > 1 else {
+                    "type": "Point", "coordinates": line[0]} if line else None
+                found.append(Feature(shape, {
+                    "kind": "walked", "trajectory": route.id, "number": leg.number, "camera": leg.camera,
+                    "track": leg.track, "times": [step.at for step in leg.path]}))
+        legs = {leg.number: leg for leg in route.legs}
         for gap in route.gaps:
-            ends = [places[gap.after], places[gap.after + 1]]
+            ends = [project(*place) if place and project else None
+                    for place in (legs[gap.after].leaves, legs[gap.after + 1].enters)]
             found.append(Feature({"type": "LineString", "coordinates": ends} if None not in ends else None, {
                 "kind": "inferred", "trajectory": route.id, "after": gap.after, "start": gap.start, "end": gap.end,
                 "probability": gap.probability, "metres": gap.metres}))

@@ -16,6 +16,7 @@ from api.db import Base, Id, Micros
 from api.folds import Context, Told
 from pipeline.messages import STATES, Face, Faces
 
+SECOND = 1_000_000  # µs
 LONGEST_LOOK = 1_500_000  # µs for which a look stands at most, as on routes (pipeline/trajectory.py)
 
 
@@ -91,7 +92,7 @@ COLUMNS = ("site", "camera", "start", "end", "looks", *STATES, "state", "zone", 
 
 
 class Sightings:
-    """`faces` -> sightings, one row a track."""
+    """`faces` -> sightings, one row a track, and track_points."""
 
     name, topic = "sightings", "faces"
 
@@ -103,12 +104,14 @@ class Sightings:
             for row in session.scalars(select(Sighting).where(Sighting.id.in_(tracks)))
         }
         changed: set[str] = set()
+        points: dict[tuple[str, int], dict[str, Any]] = {}
         ends: dict[str, int] = {}
         for told in messages:
             message: Faces = told.message
             for face in message.faces:
                 if face.track and _look(rows, message, face):
                     changed.add(face.track)
+                    points.setdefault((face.track, message.at // SECOND), _point(message, face))
             for track in message.gone:
                 if track in rows and rows[track]["open"] and rows[track]["end"] <= message.at:
                     rows[track]["open"] = False
@@ -116,6 +119,9 @@ class Sightings:
             if message.ended:
                 ends[message.camera] = max(message.at, ends.get(message.camera, 0))
         _upsert(session, rows, sorted(changed))
+        walked = [points[key] for key in sorted(points)]
+        for begin in range(0, len(walked), 1000):
+            session.execute(insert(TrackPoint).values(walked[begin:begin + 1000]).on_conflict_do_nothing())
         for camera, at in sorted(ends.items()):
             session.execute(update(Sighting).where(Sighting.camera == camera, Sighting.open, Sighting.end <= at)
                             .values(open=False))
@@ -142,6 +148,12 @@ def _look(rows: dict[str, dict[str, Any]], message: Faces, face: Face) -> bool:
     if face.chip and (not row["face"] or face.quality > row["quality"]):
         row.update(face=face.id, quality=face.quality)
     return True
+
+
+def _point(message: Faces, face: Face) -> dict[str, Any]:
+    (x0, y0, x1, y1), wide, high = face.box, max(message.width, 1), max(message.height, 1)
+    return {"track": face.track, "second": message.at // SECOND, "at": message.at, "x": (x0 + x1) / 2 / wide,
+            "y": y1 / high, "height": (y1 - y0) / high}
 
 
 def _upsert(session: Session, rows: dict[str, dict[str, Any]], changed: list[str]) -> None:

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 
-import { ahead, cone, covering, labelled, landed, projection, routeOf, routeOfRound, whereAt } from './ground'
+import { ahead, cone, covering, labelled, landed, projection, routeOf, routeOfRound, shownFloor, whereAt } from './ground'
 
 const S = 1_000_000
 
@@ -34,6 +34,18 @@ describe('a route', () => {
     expect(whereAt(route, S)).toMatchObject({ place: [0, 0], stretch: { camera: 'a', state: 'none' } })
     expect(whereAt(route, 4 * S)).toMatchObject({ place: [4, 0], stretch: { kind: 'inferred', probability: 0.9 } })
     expect(whereAt(route, 9 * S)).toBeNull()
+  })
+  it('follows in front of a calibrated camera where they walked, and goes on from there', () => {
+    const path = [{ at: S / 2, place: [1, 2] }, { at: 1.5 * S, place: [3, 2] }]
+    const route = routeOf('p', [{ ...legs[0]!, path }, legs[1]!], [{ after: 0, start: 2 * S, end: 6 * S, probability: 0.9 }], (_, place) => place)
+    expect(whereAt(route, 0)?.place).toEqual([1, 2])
+    expect(whereAt(route, S)?.place).toEqual([2, 2])
+    expect(whereAt(route, 2 * S)?.place).toEqual([3, 2])
+    expect(whereAt(route, 4 * S)).toMatchObject({ place: [5.5, 1], stretch: { kind: 'inferred' } })
+  })
+  it('is drawn over the floor that the camera shows, no farther than a cone', () => {
+    expect(shownFloor([0, 0], [[-6, 8], [6, 8], [1, 2], [-1, 2]], 5)).toEqual([[-3, 4], [3, 4], [1, 2], [-1, 2], [-3, 4]])
+    expect(shownFloor([0, 0], [], 5)).toEqual([])
   })
   it('of an inspection follows its points', () => {
     const route = routeOfRound('r', [[[0, 0, 0], [4, 0, 4 * S]], [[4, 6, 10 * S], [4, 8, 12 * S]]])

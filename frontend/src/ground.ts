@@ -24,6 +24,14 @@ export function cone(place: Place, direction: number, view: number, reach: numbe
   const arc = Array.from({ length: steps + 1 }, (_, i) => ahead(place, direction - view / 2 + (view * i) / steps, reach))
   return view >= 360 ? arc : [place, ...arc, place]
 }
+/** What a calibrated camera shows of the floor, as far as a cone would be drawn. */
+export function shownFloor(place: Place, footprint: Place[], reach: number): Place[] {
+  const near = footprint.map(([east, north]): Place => {
+    const part = Math.min(1, reach / Math.max(Math.hypot(east - place[0], north - place[1]), 0.01))
+    return [place[0] + (east - place[0]) * part, place[1] + (north - place[1]) * part]
+  })
+  return near[0] ? [...near, near[0]] : []
+}
 /** How many metres a view cone is drawn on a plan. */
 export function reachOn(plan: { east: number; west: number; north: number; south: number } | null): number {
   const [w, h] = plan ? [plan.east - plan.west, plan.north - plan.south] : [40, 25]
@@ -57,22 +65,31 @@ export interface Route {
   stretches: Stretch[]
 }
 
-type Leg = { number: number; camera: string; start: number; end: number; place: Place | null; state: string }
+type Leg = {
+  number: number; camera: string; start: number; end: number; place: Place | null; state: string
+  path?: { at: number; place: number[] }[] // where in the camera's view they walked, where it is calibrated
+}
 type Gap = { after: number; start: number; end: number; probability: number }
 
 /** Of somebody whom cameras saw; `spot`: where in front of a camera somebody is drawn. */
 export function routeOf(id: string, legs: Leg[], gaps: Gap[], spot: (camera: string, place: Place) => Place): Route {
-  const where = new Map(legs.map((leg) => [leg.number, leg.place && spot(leg.camera, leg.place)]))
+  const ways = new Map(legs.map((leg): [number, Stretch['path']] => {
+    const walked = (leg.path ?? []).map(({ at, place }): [number, number, number] => [place[0] ?? 0, place[1] ?? 0, at])
+    const [first, last] = [walked[0], walked.at(-1)]
+    if (first && last) return [leg.number, [[first[0], first[1], leg.start], ...walked, [last[0], last[1], leg.end]]]
+    const at = leg.place && spot(leg.camera, leg.place)
+    return [leg.number, at ? [[...at, leg.start], [...at, leg.end]] : []]
+  }))
   const stretches: Stretch[] = []
   for (const leg of legs) {
-    const at = where.get(leg.number)
     stretches.push({
       kind: 'observed', start: leg.start, end: leg.end, camera: leg.camera, state: leg.state, probability: null,
-      path: at ? [[...at, leg.start], [...at, leg.end]] : [],
+      path: ways.get(leg.number) ?? [],
     })
   }
   for (const gap of gaps) {
-    const [from, to] = [where.get(gap.after), where.get(gap.after + 1)]
+    const place = (point?: [number, number, number]): Place | undefined => point && [point[0], point[1]]
+    const [from, to] = [place(ways.get(gap.after)?.at(-1)), place(ways.get(gap.after + 1)?.[0])]
     stretches.push({
       kind: 'inferred', start: gap.start, end: gap.end, camera: '', state: '', probability: gap.probability,
       path: from && to ? [[...from, gap.start], [...to, gap.end]] : [],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import cos, radians, sin, tan
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
+from infra.demo import rooms
 from pipeline.messages import Camera, Source
 
 SITE = "demo"
@@ -28,6 +30,21 @@ CAMERAS = (
 )
 WAY = ((0.2, 3.5), (15.0, 3.5), (17.0, 4.6), (17.0, 16.8), (27.3, 16.8), (27.3, 6.2))  # the walk through the site
 VIEW = 42.0  # horizontal field of view of each camera, degrees
+
+
+def on_plan(camera: str, x: float, z: float) -> tuple[float, float]:
+    """Metres right of a camera's axis and in front of it -> metres east and north."""
+    (east, north), direction = next((place, direction) for id_, _, place, direction, _ in CAMERAS if id_ == camera)
+    turn = radians(direction)
+    return east + z * sin(turn) + x * cos(turn), north + z * cos(turn) - x * sin(turn)
+
+
+def floor(camera: str) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Points of the floor, in the picture (0..1) and on the plan: what somebody would click to calibrate the camera."""
+    points = [(x, z) for z in (6.5, 8.5, 11.0) for x in (-0.9, 0.9)]
+    shown = [rooms.project(x, 0.0, z) for x, z in points]
+    return [((column / rooms.WIDTH, row / rooms.HEIGHT), on_plan(camera, x, z))
+            for (column, row), (x, z) in zip(shown, points, strict=True)]
 
 
 def cameras(folder: Path, fps: float = 5.0) -> tuple[Camera, ...]:
@@ -65,8 +82,6 @@ def as_json() -> dict[str, Any]:
 
 def as_svg(scale: float = 30.0) -> str:
     """The floor plan as a picture; `scale` is pixels a metre."""
-    from math import radians, tan
-
     width, height = SIZE[0] * scale, SIZE[1] * scale
 
     def points(outline: Any) -> str:

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from api import ranges
+from api import patrol, ranges
 from api.folds import Context, Told
 from api.problems import Problem
 from api.routes.compliance import safe
@@ -301,3 +301,12 @@ def test_too_many_buckets_are_refused() -> None:
 def test_who_is_there_now(shown: None, as_: Any) -> None:
     now = get(as_("viewer"), "/now")
     assert [(n["id"], n["looking"], n["people"]["worn"]) for n in now] == [("dock", False, 0), ("gate", False, 0)]
+
+
+def test_a_round_is_told_of_a_camera_what_it_saw_at_that_site_alone(sessions: sessionmaker[Session], tables: Settings
+                                                                    ) -> None:
+    fold(sessions, tables, walk("a", 1, 9, "none"))
+    with sessions() as session:
+        for site, came in (("hall", 1), ("yard", 0)):  # it was moved there since
+            told = patrol._passed(session, CameraRow(id="gate", site=site, name=""), [(START + SECOND, 2.0)])
+            assert (told.came["none"], told.looked > 0) == (came, bool(came))

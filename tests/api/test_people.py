@@ -270,6 +270,7 @@ def test_who_is_erased_is_nowhere_and_no_rebuild_brings_them_back(
     done = ok(manager.post("/v1/erasures", json={"person": person, "reason": "asked for it"}), 201)
     report = done["report"]
     assert report["rows"]["sightings"] == 2
+    assert report["rows"]["track_points"] > 2
     assert report["rows"]["people"] == report["rows"]["portraits"] == report["rows"]["trajectories"] == 1
     assert report["vectors"] == len(faces)
     assert len(list(pictures.store(tables).names(""))) == kept - report["pictures"]

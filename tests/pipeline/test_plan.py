@@ -72,3 +72,42 @@ def test_a_plan_lies_on_the_globe() -> None:
     for origin in (shanghai, turned, Origin(-33.9, 18.4, 211.5)):
         assert ground(origin, *globe(origin, (123.4, -56.7))) == pytest.approx((123.4, -56.7), abs=1e-6)
     assert plan._degree(0.0)[0] == pytest.approx(111_319.5, abs=0.1)
+
+
+def tall(stature: float, east: float, north: float, tilt: float, height: float = 3.0) -> tuple[float, float, float]:
+    """The face box of somebody who stands there: 19 cm high, its lower edge where the chin is."""
+    chin = stature + 0.025 - 0.225
+
+    def up(metres: float) -> tuple[float, float]:
+        return seen(east, north, tilt, height - metres)
+
+    (x, low), (_, top) = up(chin), up(chin + 0.19)
+    return x, low, low - top
+
+
+@pytest.mark.parametrize(("tilt", "off"), [(0.0, 0.07), (0.26, 0.11), (0.5, 0.17)])
+def test_where_somebody_stands_is_told_by_their_face(tilt: float, off: float) -> None:
+    """As far off as the docstring says: of the distance, with everybody from 1.55 to 1.85 m."""
+    floor = [(-1.0, 8.0), (1.0, 8.0), (1.0, 12.0), (-1.0, 12.0)]
+    view = plan.View(calibrate([(seen(*p, tilt), p) for p in floor]).matrix)
+    for stature in (1.55, 1.69, 1.85):
+        for east, north in ((0.0, 5.0), (0.8, 8.0), (-1.0, 12.0)):
+            face = tall(stature, east, north, tilt)
+            told = view.feet(face)
+            assert told is not None, (stature, north)
+            assert math.dist(told, (east, north)) <= off * math.hypot(east, north) + 0.1, (stature, north, told)
+
+
+def test_a_view_ends_where_nothing_is_seen_and_has_an_outline() -> None:
+    view = plan.View(calibrate([(seen(*p), p) for p in FLOOR]).matrix)
+    assert view.at(0.5, -0.05) is None
+    assert view.at(1.2, 0.5) is None
+    assert view.feet((0.5, -0.4, 0.01)) is None  # above the horizon
+    outline = view.footprint
+    assert all(north > 0 for _, north in outline)
+    assert math.dist(outline[0], outline[plan.COLUMNS - 1]) == pytest.approx(plan.WIDE, abs=0.1)
+    assert outline[0][1] == pytest.approx(17.3, abs=0.1)  # 70° wide: as far as it is 24 m across
+    # one that hangs over a table sees heads from above: nobody knows where their feet are
+    steep = plan.View(calibrate([(seen(*p, 1.2), p) for p in [(-1, 0.5), (1, 0.5), (1, 2.5), (-1, 2.5)]]).matrix)
+    assert steep.feet((0.5, 0.5, 0.1)) is None
+    assert len(steep.footprint) == plan.COLUMNS + 2

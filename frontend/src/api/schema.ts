@@ -3075,7 +3075,9 @@ export interface paths {
         };
         /**
          * Routes as GeoJSON
-         * @description Legs are points with their times and states (`kind: observed`), what lies between them lines (`inferred`).
+         * @description Legs are points with their times and states (`kind: observed`), where their camera stands; where that is
+         *     calibrated, the way somebody walked in its view is a line (`walked`, with the `times` of its points); what lies
+         *     between two legs is a line too (`inferred`).
          */
         get: operations["V1TrajectoriesGeojsonMap"];
         put?: never;
@@ -3637,6 +3639,10 @@ export interface components {
             blur_others: boolean;
             calibrated: boolean;
             direction: number | null;
+            footprint: [
+                number,
+                number
+            ][];
             fps: number;
             hidden: [
                 number,
@@ -4377,6 +4383,7 @@ export interface components {
             end: number;
             face: string;
             number: number;
+            path: components["schemas"]["Waypoint"][];
             place: [
                 number,
                 number
@@ -6137,6 +6144,14 @@ export interface components {
         /** Versions */
         Versions: {
             models: components["schemas"]["ModelView"][];
+        };
+        /** Waypoint */
+        Waypoint: {
+            at: number;
+            place: [
+                number,
+                number
+            ];
         };
         /** Ways */
         Ways: {
