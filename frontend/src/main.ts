@@ -16,7 +16,7 @@ import { useLive } from './composables/useLive'
 import { useSession } from './composables/useSession'
 import { followTheme } from './composables/useTheme'
 import { i18n, speak, wished } from './i18n'
-import { renew, renewWhenReplaced, wasRenewed } from './renew'
+import { answering, renew, renewWhenReplaced, wasRenewed } from './renew'
 import { router } from './router'
 
 const queries = makeQueries()
@@ -39,8 +39,9 @@ speak(wished()).then(() => {
   followLive(queries)
   app.mount('#app')
   if (wasRenewed()) ElMessage({ message: t('common.renewed'), type: 'info', showClose: true, duration: 8_000 })
-}).catch(() => {
+}).catch(async () => {
   // without words nothing can be shown but these
+  await answering()
   if (renew(location.href)) return
   const page = document.querySelector('#app')
   if (page) page.textContent = 'The dashboard could not be loaded; please load this page again. 界面加载失败，请重新加载页面。'

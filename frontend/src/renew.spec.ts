@@ -1,9 +1,13 @@
+import { flushPromises } from '@vue/test-utils'
 import { beforeEach, expect, it, vi } from 'vitest'
 import { createMemoryHistory, createRouter } from 'vue-router'
 
 import { isMissingPart, renew, renewWhenReplaced, wasRenewed } from './renew'
 
-beforeEach(() => sessionStorage.clear())
+beforeEach(() => {
+  sessionStorage.clear()
+  vi.stubGlobal('fetch', () => Promise.resolve(new Response(null, { status: 405 })))
+})
 
 function open(parts: Record<string, () => Promise<unknown>>) {
   const router = createRouter({
@@ -21,6 +25,7 @@ it('loads the page anew where one was going, once, when a part of the old one is
   const { router, went, sorry } = open({ '/map': gone })
   await router.push('/')
   await router.push('/map?plan=2').catch(() => undefined)
+  await flushPromises()
   expect([went, sorry.mock.calls.length]).toEqual([['/map?plan=2'], 0])
   expect([wasRenewed(), wasRenewed()]).toEqual([true, false]) // said once after it
 })
@@ -29,7 +34,28 @@ it('says so when loading anew did not help', async () => {
   expect(renew('/map', () => undefined)).toBe(true)
   const { router, went, sorry } = open({ '/map': gone })
   await router.push('/map').catch(() => undefined)
+  await flushPromises()
   expect([went, sorry.mock.calls.length]).toEqual([[], 1])
+})
+
+it('waits for a server that does not answer, and then goes where one was going last', async () => {
+  vi.useFakeTimers()
+  const answers: (() => Promise<Response>)[] = [
+    () => Promise.reject(new TypeError('Failed to fetch')),
+    () => Promise.resolve(new Response(null, { status: 502 })), // a proxy before it
+    () => Promise.resolve(new Response(null, { status: 200 })),
+  ]
+  const asked = vi.fn(() => answers.shift()!())
+  vi.stubGlobal('fetch', asked)
+  const { router, went, sorry } = open({ '/map': gone, '/live': () => Promise.resolve({ template: '<b />' }) })
+  await router.push('/')
+  await router.push('/map').catch(() => undefined)
+  await vi.advanceTimersByTimeAsync(3_000)
+  expect([went, asked.mock.calls.length]).toEqual([[], 2])
+  await router.push('/live')
+  await vi.advanceTimersByTimeAsync(2_000)
+  expect([went, sorry.mock.calls.length]).toEqual([['/live'], 0])
+  vi.useRealTimers()
 })
 
 it('hears of parts that no route asked for, and of no other faults', async () => {
@@ -38,6 +64,7 @@ it('hears of parts that no route asked for, and of no other faults', async () =>
   await router.push('/broken').catch(() => undefined)
   expect(went).toEqual([])
   dispatchEvent(new Event('vite:preloadError'))
+  await flushPromises()
   expect(went).toEqual(['/'])
   expect(isMissingPart(new Error('error loading dynamically imported module: x'))).toBe(true) // Firefox
   expect(isMissingPart(new Error('Importing a module script failed.'))).toBe(true) // Safari

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 from folding import folding
+from streaming import Server
+from streaming import rtsp as rtsp
 from world import World, photo
 
 from api import auth
@@ -27,13 +31,16 @@ def loaded() -> ModuleType:
     return module
 
 
-def test_every_noun_without_a_surprise(world: World, served: str, tmp_path: Path) -> None:
+def test_every_noun_without_a_surprise(world: World, served: str, tmp_path: Path, rtsp: Callable[..., Server]) -> None:
     with world.sessions() as session, session.begin():
         user = User(name="newcomer", password=auth.hashed("a first password"))
         session.add(user)
         session.flush()
         session.add(Grant(user=user.id, role="admin"))
     (tmp_path / "photo.jpg").write_bytes(photo())
+    source = {"url": f"rtsp://127.0.0.1:{rtsp().port}/cam"}  # who is said to be up can be watched
+    for each in world.ok("GET", "/v1/cameras")["items"]:
+        world.ok("PATCH", f"/v1/cameras/{each['id']}", json={"sources": [source]})
     with folding(world.settings, world.sessions):
         done = subprocess.run(
             [sys.executable, str(WALK), "--url", served, "--name", "newcomer",
@@ -42,6 +49,7 @@ def test_every_noun_without_a_surprise(world: World, served: str, tmp_path: Path
             timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "newest: none at" in done.stdout  # with rows of what cameras saw
+    assert re.search(r"live video: \w+: 320 × 180, video/mp4", done.stdout), done.stdout
     left = [path for path in ("/v1/sites", "/v1/cameras", "/v1/plans", "/v1/policies", "/v1/people", "/v1/channels")
             if "walk-" in world.admin.get(path).text]
     assert left in ([], ["/v1/policies"])  # versions of a policy stay for the episodes that name them
