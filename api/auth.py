@@ -182,8 +182,10 @@ def log_in(session: Session, user: str, settings: Settings, *, kind: str = "sess
                   used=now(), expires=now() + timedelta(hours=hours or settings.session_longest))
     session.add(login)
     session.flush()
-    if kind == "session" and address:
-        throttle.known(session, user, address)
+    if kind == "session":
+        session.execute(update(User).where(User.id == user).values(seen=login.used))
+        if address:
+            throttle.known(session, user, address)
     return token, login
 
 

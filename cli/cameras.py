@@ -56,7 +56,7 @@ def add(
 
     Example: maskwatch cameras add entrance rtsp://viewer:secret@10.0.0.7/main --sub rtsp://10.0.0.7/sub --place 2,14.5
 
-    Example: maskwatch cameras add --from infra/cameras.yaml
+    Example: CAMERA_PASSWORD=secret maskwatch cameras add --from infra/cameras.yaml
     """
     import os
 

@@ -27,7 +27,7 @@ def up(
     ] = False,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes; each runs every stage.")] = 1,
 ) -> None:
-    """Start everything here: broker, database, topics, tables, weights, workers and the page. Ctrl-C stops all of it.
+    """Start everything here: broker, database, topics, tables, weights, workers, dashboard. Ctrl-C stops all of it.
 
     With MASKWATCH_KAFKA, MASKWATCH_DATABASE or MASKWATCH_VECTORS set, that one is used and none is started.
 
@@ -74,7 +74,7 @@ def _start(all_: Supervisor, settings: Settings, console: Console, demo: bool, w
     from infra.local.postgres import Postgres
     from infra.local.supervisor import Refused
 
-    if fault := process.port_fault(settings.host, settings.port, "the page", "MASKWATCH_PORT chooses another."):
+    if fault := process.port_fault(settings.host, settings.port, "the dashboard", "MASKWATCH_PORT chooses another."):
         raise Refused(fault)
     # the children must find the same things wherever `up` was called
     env = os.environ | {"MASKWATCH_DATA": str(settings.data.resolve())}
@@ -117,7 +117,7 @@ def _start(all_: Supervisor, settings: Settings, console: Console, demo: bool, w
     all_.start("materialiser", [*US, "materialise"], env)
     all_.start("alerts", [*US, "alerts"], env)
     all_.start("replays", [*US, "replays"], env)
-    with _step(console, "starting the page") as done:
+    with _step(console, "starting the dashboard") as done:
         page = all_.start("api", [*US, "api"], env)
         _answering(settings, page)
         done.append(f"http://{settings.host}:{settings.port}")
@@ -215,7 +215,7 @@ def _answering(settings: Settings, page: object, timeout: float = 30.0) -> None:
         except OSError as error:
             if page.process is None or page.process.poll() is not None or time.monotonic() > until:
                 said = " / ".join(page.tail) or str(error)
-                raise Refused(f"the page does not answer on {host}:{settings.port}: {said}") from None
+                raise Refused(f"the dashboard does not answer on {host}:{settings.port}: {said}") from None
         time.sleep(0.1)
 
 

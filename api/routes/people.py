@@ -43,7 +43,6 @@ Roles = Annotated[list[Annotated[str, Meta(min_length=1, max_length=64, pattern=
 Number = Annotated[str, Meta(max_length=64, pattern=fields.CLEAN)]
 Version = Annotated[str, Meta(min_length=1, max_length=64, pattern=fields.CLEAN)]
 Text = Annotated[str, Meta(min_length=1, max_length=20_000, pattern=fields.CLEAN)]
-PersonId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 Track = Annotated[str, Meta(min_length=1, max_length=200, pattern=fields.CLEAN)]
 Serial = FromPath[Annotated[int, Parameter(ge=1, le=2**53 - 1)]]
 

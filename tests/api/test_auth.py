@@ -50,6 +50,10 @@ def test_a_login_ends_by_logout_by_idling_and_at_its_age(
     assert "samesite=lax" in cookie
     me = app.get("/v1/me").json()
     assert (me["name"], me["rights"][0]["role"], me["rights"][0]["site"]) == ("Lin", "viewer", "hall")
+    with sessions() as session:
+        seen = session.get_one(User, lin).seen
+    assert seen
+    assert db.now() - seen < timedelta(minutes=1)
     assert app.post("/v1/logout").status_code == 204
     assert app.get("/v1/me").status_code == 401
 

@@ -38,3 +38,20 @@ it('changes one with what it is, and stays open when that is refused', async () 
   expect(page.emitted('close')).toBeUndefined()
   expect(document.body.textContent).toContain('expected a time zone')
 })
+
+it('says what a setting that allows less removes, before it is saved', async () => {
+  serve({})
+  shown(SiteForm, { props: { site } })
+  await flushPromises()
+  const choose = async (privacy: string): Promise<string> => {
+    at<HTMLInputElement>(`input[value=${privacy}]`).click()
+    await flushPromises()
+    return document.querySelector('[data-test=privacy-loss]')?.textContent ?? ''
+  }
+  expect(document.querySelector('[data-test=privacy-loss]')).toBeNull()
+  const names = await choose('pseudonymous')
+  expect([names.includes('by name'), names.includes('pictures of faces')]).toEqual([true, false])
+  const all = await choose('anonymous')
+  expect([all.includes('by name'), all.includes('pictures of faces')]).toEqual([true, true])
+  expect(await choose('enrolled')).toBe('')
+})

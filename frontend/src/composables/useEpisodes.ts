@@ -12,7 +12,6 @@ import { usePlace } from './usePlace'
 
 export type Episode = Omit<Schema<'EpisodeWhole'>['episode'], 'place'> & { place: number[] | null }
 export type Step = Schema<'Step'>
-export type Verb = Step['verb']
 export type Action = NonNullable<Step['action']>
 export const ACTIONS: Action[] = ['mask_given', 'told', 'trained', 'sent_away', 'escalated', 'exempt', 'false_alarm', 'other']
 export const TEXT_WANTED: Action[] = ['other', 'false_alarm']
