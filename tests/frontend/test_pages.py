@@ -38,8 +38,13 @@ def settled(page: Page) -> None:
 
 # what moved by itself while the page came; a new document begins at nothing
 SHIFTS = """window.shift = 0
+window.shifted = []
 new PerformanceObserver((list) => {
-  for (const one of list.getEntries()) if (!one.hadRecentInput) window.shift += one.value
+  for (const one of list.getEntries()) if (!one.hadRecentInput) {
+    window.shift += one.value
+    for (const { node } of one.sources)
+      window.shifted.push(`${one.value.toFixed(3)} ${(node?.outerHTML ?? '').slice(0, 80)}`)
+  }
 }).observe({ type: 'layout-shift', buffered: true })"""
 MOST = 0.1  # of layout shift: up to here the web vitals call a page good
 
@@ -181,7 +186,8 @@ def test_every_page_shows_and_is_usable(chromium: Any, stack: Stack, details: li
                 faults.append(f"{path}: {wide} px wider than the screen")
             faults += violations(page)
             if (moved := page.evaluate("window.shift")) >= MOST:
-                faults.append(f"{path}: what is on it moves by {moved:.2f} while it comes, {MOST} at most")
+                faults.append(f"{path}: what is on it moves by {moved:.2f} while it comes, {MOST} at most: "
+                              f"{sorted(page.evaluate('window.shifted'))[-5:]}")
         for name, path, act in details if (language, theme) in DETAILED else ():
             page.goto(path)
             settled(page)
