@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from litestar.exceptions import ClientException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Message, Scope
+from sqlalchemy import Engine, QueuePool
 from sqlalchemy.orm import Session
 
 from api import auth, db, idempotency, metrics, problems, waiting
@@ -36,7 +38,16 @@ from pipeline.settings import Settings
 # requests that hold a connection of the database, besides those that wait for something else (waiting.AT_ONCE);
 # connections for logins and what runs beside
 AT_ONCE, SPARE = 16, 6
+GIVEN_UP = 5.0  # s
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def returned(engine: Engine) -> None:
+    """Returns once every connection is back in the pool, GIVEN_UP s at most: who went away from a feed may have left a
+    query behind that still runs in its thread."""
+    ends = time.monotonic() + GIVEN_UP
+    while isinstance(pool := engine.pool, QueuePool) and pool.checkedout() and time.monotonic() < ends:
+        time.sleep(0.02)
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -71,6 +82,7 @@ def create_app(settings: Settings) -> Litestar:
             await sync_to_thread(app.state.footage.close)
             await app.state.hub.stop()
             app.state.watch.stop()
+            await sync_to_thread(returned, engine)
             engine.dispose()
 
     def end(own: Session, scope: Scope) -> None:

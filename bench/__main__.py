@@ -40,6 +40,8 @@ def everything(context: typer.Context, out: Out = BUILD, data: Data = None) -> N
             each(out=out, data=data)
         console.print(f"written: {out / 'bench.json'}, {out / 'bench.md'}")
         console.print(f"`python -m bench report` puts the figures into {PAGE}")
+    elif out != BUILD or data is not None:
+        raise typer.BadParameter(f"expected --out and --data behind {context.invoked_subcommand}, got them before it")
 
 
 @app.command()
@@ -237,7 +239,7 @@ def load(
 def report(
     out: Out = BUILD, page: Annotated[Path, typer.Option(help="Page whose figures are replaced.")] = PAGE
 ) -> None:
-    """Put the figures last measured into the documentation.
+    """Put the figures last measured into the documentation; sections that were not measured stay as they are.
 
     Example: python -m bench report
     """
@@ -245,7 +247,7 @@ def report(
     if not whole:
         console.print(f"expected figures in {out / 'bench.json'}, found none: `make bench` takes them")
         raise typer.Exit(1)
-    figures.into(page, figures.document(whole))
+    figures.into(page, whole)
     console.print(f"written: {page}")
 
 

@@ -104,9 +104,9 @@ def section(told: dict[str, Any]) -> Section:
     )  # fmt: skip
 
 
-def document(whole: dict[str, Any]) -> str:
-    """Every section kept, each with where and when it was measured."""
-    parts = []
+def document(whole: dict[str, Any], before: str = "") -> str:
+    """Every section kept, each with where and when it was measured; of `before`, what was not measured anew stays."""
+    parts, versions = _parts(before)
     for told in whole.values():
         machine = told["machine"]
         load = machine["load_at_start"][0]
@@ -115,17 +115,30 @@ def document(whole: dict[str, Any]) -> str:
             f"{machine['processor']}, {machine['memory_gib']} GiB, Python {machine['python']}; "
             f"load before the start {load}; {told['took_s'] / 60:.0f} min."
         )
-        parts.append(f"{section(told).markdown()}\n\n{where}")
-    versions = {name: v for told in whole.values() for name, v in told["machine"]["versions"].items()}
+        parts[told["title"]] = f"{section(told).markdown()}\n\n{where}"
+        versions |= machine["versions"]
     if versions:
-        parts.append("Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".")
-    return "\n\n".join(parts)
+        parts["Versions"] = "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "."
+    return "\n\n".join(parts.values())
 
 
-def into(page: Path, text: str) -> None:
-    """Puts `text` between the marks of a Markdown page."""
+def _parts(text: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Sections of a document by their titles, and the versions it names."""
+    text, _, named = text.strip().partition("\n\nVersions: ")
+    parts = {part.split("\n")[0]: f"### {part.strip()}" for part in text.split("### ")[1:]}
+    return parts, dict(each.rsplit(" ", 1) for each in named.rstrip(".").split(", ") if each)
+
+
+def marked(page: Path) -> tuple[str, str, str]:
+    """A Markdown page before, between and after the marks."""
     whole = page.read_text(encoding="utf-8")
     if BEGIN not in whole or END not in whole:
         raise ValueError(f"{page}: expected the marks {BEGIN} and {END}")
-    before, after = whole.split(BEGIN)[0], whole.split(END)[1]
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    before, rest = whole.split(BEGIN, 1)
+    return before, *rest.split(END, 1)  # type: ignore[return-value]
+
+
+def into(page: Path, whole: dict[str, Any]) -> None:
+    """Puts what was measured between the marks of a page, in place of what stands there of the same title."""
+    before, between, after = marked(page)
+    page.write_text(f"{before}{BEGIN}\n\n{document(whole, between)}\n\n{END}{after}", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -219,3 +220,13 @@ def test_the_schema_describes_every_route(client: TestClient[Any]) -> None:
     bare = [f"{method} {path}" for path, operations in schema["paths"].items()
             for method, operation in operations.items() if not operation.get("summary")]
     assert bare == []
+
+
+def test_a_query_left_behind_is_waited_for_before_the_connections_are_closed(tables: Settings) -> None:
+    with TestClient(create_app(tables), base_url="http://127.0.0.1:8000") as client:
+        pool = client.app.state.engine.pool
+        held = client.app.state.engine.connect()
+        late = threading.Timer(0.5, held.close)
+        late.start()
+    late.join()
+    assert (pool.checkedout(), pool.checkedin()) == (0, 0)

@@ -44,11 +44,20 @@ def test_a_newer_measurement_replaces_the_older_one(tmp_path: Path) -> None:
     assert text.endswith("Versions: av 18.0.0.")
 
 
-def test_only_the_marked_part_of_a_page_changes(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{figures.BEGIN}\nold\n{figures.END}\nafter\n")
-    figures.into(page, "new")
-    assert page.read_text() == f"before\n{figures.BEGIN}\n\nnew\n\n{figures.END}\nafter\n"
+def test_only_what_was_measured_changes_on_a_page(tmp_path: Path) -> None:
+    page, file = tmp_path / "page.md", tmp_path / "bench.json"
+    other = "### Other\n\n`python -m bench other`\n\n* a note"
+    page.write_text(f"before\n{figures.BEGIN}\n{figures.END}\nafter\n")
+    figures.keep(file, section(9.0), MACHINE, 90)
+    figures.into(page, figures.read(file))
+    first = page.read_text()
+    page.write_text(first.replace("### Speed", f"{other}\n\n### Speed"))
+    figures.keep(file, section(2.0), MACHINE | {"versions": {"av": "18.1.0", "numpy": "2.4"}}, 90)
+    figures.into(page, figures.read(file))
+    text = page.read_text()
+    assert text.startswith(f"before\n{figures.BEGIN}\n\n### Other\n")
+    assert text.endswith(f"Versions: av 18.1.0, numpy 2.4.\n\n{figures.END}\nafter\n")
+    assert (text.count("### "), "9.00" in text, "1.25 – 2.00" in text) == (2, False, True)
     page.write_text("no marks")
     with pytest.raises(ValueError, match="expected the marks"):
-        figures.into(page, "new")
+        figures.into(page, figures.read(file))
