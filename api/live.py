@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -174,10 +175,13 @@ class Hub:
     async def guard(self, listener: Listener, again: Callable[[], Awaitable[Who]]) -> None:
         """Until the login ends, or cannot be looked up: whoever listens is who they are now, by the clock, however much
         or little is told, and at once when their rights are said to have changed. `again` looks them up."""
+        # a hundred feeds that begin at once (the server came back) are not to be looked up at once
+        wait = self.again * random.random()  # noqa: S311
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(listener.doubted.wait(), self.again)
+                await asyncio.wait_for(listener.doubted.wait(), wait)
             listener.doubted.clear()
+            wait = self.again
             try:
                 listener.become(await again())
             except HTTPException:

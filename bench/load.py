@@ -26,8 +26,9 @@ from api.tables.sightings import Sighting
 from api.tables.sites import Site
 from api.tables.trajectories import LegRow, TrajectoryRow
 from api.tables.users import Grant, User
+from bench import figures
 from bench import system as systems
-from bench.figures import Figure, Section
+from bench.figures import Figure, Section, Table
 from bench.inspection import PASSWORD, _answers, _tables
 from bench.system import System, cpu, wait
 from infra.local import milvus, process
@@ -65,6 +66,7 @@ def measure(settings: Settings, viewers: int, rate: float, seconds: float, repea
         ],
     )
     reads: list[list[float]] = []
+    by_kind: dict[str, list[float]] = {kind: [] for kind in READS}
     events: list[list[float]] = []
     spent, errors, told, missed = [], 0, 0, 0
     with running(settings, say) as (url, tables, api):
@@ -76,6 +78,8 @@ def measure(settings: Settings, viewers: int, rate: float, seconds: float, repea
             spent.append((cpu(api) - before) / (time.monotonic() - begun) * 100)
             reads.append(run.reads)
             events.append(run.events)
+            for kind, times in run.by_kind.items():
+                by_kind[kind] += times
             errors, told, missed = errors + run.errors, told + run.told, missed + run.missed
             for fault in run.faults[:3]:
                 section.notes.append(f"error: {fault}")
@@ -87,6 +91,10 @@ def measure(settings: Settings, viewers: int, rate: float, seconds: float, repea
           for p in (50, 95, 99)),
         Figure("the API's processor time", spent, "% of a core"),
     ]  # fmt: skip
+    section.tables = [Table("Reads by kind, all runs, ms", ["read", "p50", "p95", "reads"], [
+        [f"`{kind.format(since='…', until='…')}`",
+         *(figures.number(float(np.percentile(times, p)) * 1000) for p in (50, 95)), str(len(times))]
+        for kind, times in by_kind.items()])]  # fmt: skip
     section.notes.append(f"{sum(map(len, reads)):,} reads and {sum(map(len, events)):,} events at viewers in all.")
     return section
 
@@ -95,6 +103,7 @@ class _Result(msgspec.Struct):
     """What one run gave; times in seconds."""
 
     reads: list[float] = []
+    by_kind: dict[str, list[float]] = {}
     events: list[float] = []
     errors: int = 0
     missed: int = 0
@@ -194,6 +203,7 @@ def _fill(settings: Settings, viewers: int) -> list[str]:
 async def _run(url: str, settings: Settings, tokens: list[str], viewers: int, rate: float, seconds: float) -> _Result:
     result, stop = _Result(), threading.Event()
     result.reads, result.events, result.faults = [], [], []
+    result.by_kind = {kind: [] for kind in READS}
     host, port = url.removeprefix("http://").split(":")
     watching = [asyncio.create_task(_watch(host, int(port), token, result)) for token in tokens[:viewers]]
     await asyncio.sleep(3)  # every feed is open
@@ -206,8 +216,9 @@ async def _run(url: str, settings: Settings, tokens: list[str], viewers: int, ra
         for number in range(round(rate * seconds)):
             due = begun + number / rate
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            path = READS[number % len(READS)].format(since=now - 24 * HOUR, until=now)
-            asking.append(asyncio.create_task(_ask(client, path, due, result)))
+            kind = READS[number % len(READS)]
+            path = kind.format(since=now - 24 * HOUR, until=now)
+            asking.append(asyncio.create_task(_ask(client, path, due, result, result.by_kind[kind])))
         await asyncio.gather(*asking)
     stop.set()
     await asyncio.to_thread(telling.join)
@@ -223,7 +234,7 @@ async def _run(url: str, settings: Settings, tokens: list[str], viewers: int, ra
     return result
 
 
-async def _ask(client: httpx.AsyncClient, path: str, due: float, result: _Result) -> None:
+async def _ask(client: httpx.AsyncClient, path: str, due: float, result: _Result, of_kind: list[float]) -> None:
     try:
         answer = await client.get(path)
         if answer.status_code != 200:
@@ -233,6 +244,7 @@ async def _ask(client: httpx.AsyncClient, path: str, due: float, result: _Result
         result.errors += 1
         result.faults.append(f"{path}: {error!r}")
     result.reads.append(time.monotonic() - due)
+    of_kind.append(result.reads[-1])
 
 
 async def _watch(host: str, port: int, token: str, result: _Result) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -254,3 +255,27 @@ async def test_a_host_that_vanishes_is_noticed(tables: Settings) -> None:
     engine.dispose()
     async with await Hub(db.url(tables))._connect() as listening:
         assert options(listening.fileno()) == wanted
+
+
+def test_feeds_that_begin_at_once_are_not_looked_up_at_once() -> None:
+    """As when the server comes back and every page opens its feed anew."""
+    hub, looked = Hub("postgresql://127.0.0.1:9/none"), []
+    hub.again = 1.0
+    who = Who("u", "u", "login", ())
+
+    async def again() -> Who:
+        looked.append(time.monotonic())
+        return who
+
+    async def many() -> None:
+        guards = [asyncio.create_task(hub.guard(Listener(who), again)) for _ in range(100)]
+        await asyncio.sleep(1.0)
+        for each in guards:
+            each.cancel()
+        await asyncio.gather(*guards, return_exceptions=True)
+
+    asyncio.run(many())
+    first = sorted(looked)[:100]
+    busiest = max(sum(at <= other < at + 0.2 for other in first) for at in first)
+    assert len(looked) >= 95
+    assert busiest < 60, "of 100 lookups most came within a fifth of the time they have"
