@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import av
 import av.error
@@ -28,6 +29,9 @@ OPEN, READ = 10.0, 10.0  # seconds until a source that does not answer counts as
 # away: measured after 1080p -> 540p, 45 dB at the end of a 1 s GOP and 38 dB after 10 s; runs kept 97..100 % of
 # detections. Analysed at full size it would show, so it stays there.
 FILTERED, ROUGH = ("h264", "hevc"), {"skip_loop_filter": "all"}
+# µs of a stream that FFmpeg looks at to find out what is in it, at most. In FLV sound may begin at any time, so there
+# it looks for as long as it may; what the pictures are is at the beginning.
+LOOK, FLV_LOOK = "3000000", "500000"
 HOPELESS = 300  # packets in a row that cannot be decoded: what comes is not video
 
 # What a source may make us read: a playlist on the net must not name our files.
@@ -150,18 +154,24 @@ class Video:
         options = {"protocol_whitelist": _ALLOWED[self.kind]} if self.kind in _ALLOWED else {}
         form = None
         if self.kind == "rtsp":  # TCP where the camera has it: UDP loses packets, and each loss smears a whole GOP
-            options |= {"rtsp_flags": "prefer_tcp", "allowed_media_types": "video", "analyzeduration": "3000000"}
-        elif self.kind in ("rtmp", "http"):  # no `timeout` here: to rtmp it means listen
-            options |= {"analyzeduration": "3000000"}
+            options |= {"rtsp_flags": "prefer_tcp", "allowed_media_types": "video"}
         elif self.kind == "usb":
             form = "v4l2"
+        looks = [LOOK] if self.kind in ("rtsp", "rtmp", "http") else [""]
+        if self.kind == "rtmp" or (self.kind == "http" and urlsplit(self.url).path.lower().endswith(".flv")):
+            looks.insert(0, FLV_LOOK)
         self._container = None
         began = time.monotonic()
         try:
-            self._container = av.open(
-                _path(self.url) if self.kind == "file" else self.url,
-                format=form, options=options, timeout=self._timeouts, metadata_errors="replace",
-            )  # fmt: skip
+            for look in looks:  # no `timeout` among the options: to rtmp it means listen
+                self._container = av.open(
+                    _path(self.url) if self.kind == "file" else self.url, format=form,
+                    options=options | ({"analyzeduration": look} if look else {}), timeout=self._timeouts,
+                    metadata_errors="replace",
+                )  # fmt: skip
+                if look != FLV_LOOK or any(each.width for each in self._container.streams.video):
+                    break
+                self.close()
             self._ready()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self.close()
@@ -184,7 +194,7 @@ class Video:
             raise SourceError(f"{self.public}: expected a codec that can be decoded, got one that this FFmpeg lacks")
         for other in streams:
             if other is not stream:
-                other.discard = "all"
+                other.discard = av.stream.Discard.all
         self.codec, self.width, self.height = decoder.name, decoder.width, decoder.height
         self.pixels, self.profile = decoder.pix_fmt or "", decoder.profile or ""
         self.extradata = bytes(decoder.extradata or b"")

@@ -308,7 +308,6 @@ with av.open({str(path)!r}) as clip, av.open("rtmp://127.0.0.1:{rtmp}/live/cam",
     sender = subprocess.Popen([sys.executable, "-c", push], stderr=subprocess.DEVNULL)
     try:
         time.sleep(1.0)
-        # FFmpeg looks at three seconds of it before it opens, in case there is sound
         times, _, opened = watch(f"rtmp://127.0.0.1:{rtmp}/live/cam", 8)
     finally:
         sender.kill()
@@ -316,6 +315,46 @@ with av.open({str(path)!r}) as clip, av.open("rtmp://127.0.0.1:{rtmp}/live/cam",
     assert opened.codec == "h264"
     assert len(times) >= 8
     assert all(0 < gap < 1_000_000 for gap in gaps(times))
+
+
+def with_sound(path: Path, silent: int = 0) -> Path:
+    """Two seconds at 25 a second, pictures beginning `silent` pictures after the sound."""
+    with av.open(str(path), "w") as out:
+        sound: Any = out.add_stream("aac", rate=44_100)
+        film: Any = out.add_stream("libx264", rate=25)
+        sound.layout, film.width, film.height, film.pix_fmt = "mono", 320, 180, "yuv420p"
+        packets = []
+        for number in range(160):
+            heard = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            heard.sample_rate, heard.pts = 44_100, number * 1024
+            packets += sound.encode(heard)
+        for number in range(50):
+            seen = av.VideoFrame.from_ndarray(np.full((180, 320, 3), number, np.uint8), "bgr24")
+            seen.pts = silent + number
+            packets += film.encode(seen)
+        for packet in sorted(packets + film.encode(None) + sound.encode(None), key=lambda p: p.dts * p.time_base):
+            out.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts", "clip.flv"])
+def test_sound_beside_the_pictures_is_left_out(name: str, web: tuple[str, Path]) -> None:
+    address, folder = web
+    file = with_sound(folder / name)
+    for source in (str(file), *([f"{address}/{name}"] if file.suffix != ".ts" else [])):  # which has no end over HTTP
+        times, pictures, opened = watch(source, 30, start=0)
+        assert (opened.codec, len(times), len(pictures)) == ("h264", 10, 10)
+
+
+def test_flv_that_begins_with_sound_alone(web: tuple[str, Path]) -> None:
+    """Half a second of it says nothing of the pictures: then more is looked at."""
+    address, folder = web
+    with_sound(folder / "late.flv", silent=30)
+    with av.open(str(folder / "late.flv"), options={"analyzeduration": video.FLV_LOOK}) as half:
+        assert half.streams.video[0].width == 0
+    times, pictures, opened = watch(f"{address}/late.flv", 30, start=0)
+    assert (opened.width, opened.height, len(times)) == (320, 180, 10)
+    assert pictures[0].shape[:2] == (180, 320)
 
 
 def test_http_file_hls_and_mjpeg(web: tuple[str, Path], clip: Clip, read_number: Number) -> None:
