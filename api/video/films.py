@@ -317,7 +317,8 @@ class Film:
         for at, packet in opened.packets():
             data = bytes(packet)
             key = bool(packet.is_keyframe)
-            annexed = mp4.annexed(data) if annexed is None else annexed
+            if annexed is None:
+                annexed = mp4.annexed(opened.extradata or data)
             fresh = mp4.record(data) if key and annexed else b""
             if line is None:  # a browser can begin with a keyframe only
                 record = fresh or record
@@ -331,7 +332,8 @@ class Film:
             base = packet.time_base * mp4.SCALE
             pts = packet.dts if packet.pts is None else packet.pts
             dts = pts if packet.dts is None else packet.dts
-            self._say(self._offer, line.piece(round(dts * base), round((pts - dts) * base), key, mp4.sample(data), at))
+            sample = mp4.sample(data) if annexed else data
+            self._say(self._offer, line.piece(round(dts * base), round((pts - dts) * base), key, sample, at))
         return False
 
     def _pictures(self, opened: Video, width: int) -> Iterator[tuple[int, Plane]]:

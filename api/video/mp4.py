@@ -28,7 +28,9 @@ def units(data: bytes) -> list[bytes]:
 
 
 def annexed(data: bytes) -> bool:
-    """Start codes between the units, rather than their lengths before them?"""
+    """Start codes between the units, rather than their lengths before them? For the extradata of a stream or, without
+    any, its first keyframe; of any other packet this cannot be told, as a length of 256 to 511 looks like a start code.
+    """
     return data[:3] == b"\0\0\1" or data[:4] == b"\0\0\0\1"
 
 
@@ -60,9 +62,7 @@ def mime(record: bytes) -> str:
 
 
 def sample(data: bytes) -> bytes:
-    """A packet as MP4 wants it: lengths for start codes; parameter sets stand in the init segment."""
-    if not annexed(data):
-        return data
+    """A packet with start codes as MP4 wants it: with lengths; parameter sets stand in the init segment."""
     kept = [each for each in units(data) if each[0] & 31 not in (_SPS, _PPS, _DELIMITER)]
     return b"".join(struct.pack(">I", len(each)) + each for each in kept)
 
