@@ -531,7 +531,8 @@ def test_an_rtsp_camera(admin: TestClient[Any], rtsp: Callable[..., Any]) -> Non
 
     got = watch(admin, pictures=200, each=kill)
     assert got.facts["transcoded"] is False
-    assert len(got.pictures()) >= 59
+    del got.parts[60:]  # of the last ones some may be cut in the middle, as the camera was
+    assert len(got.pictures()) == 59
     assert (got.code, got.fault["code"]) == (4503, "camera")
     assert time.monotonic() - killed[0] < 10
 
