@@ -123,7 +123,8 @@ def measure(settings: Settings, seconds: float, say: Callable[[str], None]) -> S
                 section.figures.append(Figure(f"{words}: picture taken to picture shown, p{share}",
                                               [float(np.percentile(late, share))], "s"))
             section.figures += [
-                Figure(f"{words}: pictures shown", [got["rate"]], "a second"),
+                Figure(f"{words}: pictures decoded", [got["decoded"]], "a second"),
+                Figure(f"{words}: pictures looked at on the screen", [got["rate"]], "a second"),
                 Figure(f"{words}: first picture after opening the page", [got["first"] / 1000], "s"),
                 Figure(f"{words}: the API's processor time, one viewer", [cpu - idle], "% of a core"),
                 Figure(f"{words}: what `at` says, beside the time in the picture, p95",
@@ -299,11 +300,13 @@ async def _play(browser: str, folder: Path, host: str, token: str, camera: str, 
                 raise RuntimeError(f"{camera}: expected a picture within 20 s, got {await value('seen')}")
             await asyncio.sleep(5)
             await value("seen.late.length = seen.at.length = 0")
+            decoded = "document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames"
+            sofar = await value(decoded)
             before, began = _used(server), time.monotonic()
             await asyncio.sleep(seconds)
             spent, took = _used(server) - before, time.monotonic() - began
             got = await value("seen")
-            got["rate"] = len(got["late"]) / took
+            got["rate"], got["decoded"] = len(got["late"]) / took, (await value(decoded) - sofar) / took
             if got["closed"] or not got["late"]:
                 raise RuntimeError(f"{camera}: expected the stream to go on, got {len(got['late'])} pictures, "
                                    f"closed with {got['closed']}")

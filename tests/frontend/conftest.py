@@ -50,8 +50,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory, weights: Settings, demo: Pat
         maskwatch("down")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """Of a module, not of the whole run: while Playwright is there its loop runs, and no asynchronous test may."""
     if not CHROMIUM:
         if os.environ.get("CI"):
             pytest.fail("expected Debian's chromium (infra/apt-test.txt)")
