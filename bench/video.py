@@ -96,8 +96,8 @@ def measure(settings: Settings, seconds: float, say: Callable[[str], None]) -> S
             f"each picture it shows and compares it with the same machine's clock. {seconds:g} s each, counted from "
             "five seconds after the first picture. Encoding at the source and the browser's software decoder and "
             "compositor are in it. Processor time is what is used beyond that of an idle API.",
-            "Passed on, the API sends every picture of the source; how many of them the browser decodes and shows without "
-            "a graphics card, on cores that do everything else too, is the browser's.",
+            "Passed on, the API sends every picture of the source; how many of them the browser decodes and shows "
+            "without a graphics card, on cores that do everything else too, is the browser's.",
             "`blackened`: the same with a privacy area, so decoded and encoded anew (at most "
             f"{settings.video_width} wide and {settings.video_fps:g} a second).",
         ],
